@@ -1,1 +1,8 @@
+//! wsgate: a WebSocket gateway that its users program with WebAssembly.
+//!
+//! The modules in reading order; dependencies point down this list.
 
+pub mod filter;
+pub mod message;
+pub mod telemetry;
+pub mod config;

@@ -1,0 +1,225 @@
+//! Filters: WebAssembly components that decide about each message. wasmtime is named only below this module.
+//!
+//! In reading order: the contract's bindings, the engine and its limits, host functions, one instance, the instances of
+//! a worker, the chain of one session, and the catalogue that turns files into generations.
+
+use std::{future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc};
+
+use tokio::time::Instant;
+
+use crate::message::{CloseFrame, Direction, Kind, Message};
+
+/// The opening request of a connection, as filters see it. Kept for the life of a session that has filters, because
+/// `resume` receives it again.
+#[derive(Clone, Debug)]
+pub struct OpeningRequest {
+    /// Opaque, at most 64 ASCII characters.
+    pub connection: String,
+    /// The route's name.
+    pub route: String,
+    /// Lower-case host, without the port.
+    pub host: String,
+    /// Path as the client sent it.
+    pub path: String,
+    /// What the route's `{name}` parts matched.
+    pub parameters: Vec<(String, String)>,
+    /// Without the `?`.
+    pub query: Option<String>,
+    /// In order, names in lower case, hop-by-hop headers removed.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// As offered, in order.
+    pub subprotocols: Vec<String>,
+    /// Client address.
+    pub client: SocketAddr,
+    /// Did the client come over TLS?
+    pub secure: bool,
+}
+
+/// Edits to a request or a response, checked: hop-by-hop and `Sec-WebSocket-*` names are not in it.
+#[derive(Clone, Debug, Default)]
+pub struct Edits {
+    /// Replace every value of the name.
+    pub set: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// Add a value.
+    pub append: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// Remove every value of the name.
+    pub remove: Vec<http::HeaderName>,
+}
+
+/// What a chain says of a connection that it admits; the filters' answers merged in chain order, the later one winning.
+#[derive(Clone, Debug, Default)]
+pub struct Admission {
+    /// Edits to the request that the upstream receives.
+    pub upstream_headers: Edits,
+    /// Edits to the 101 that the client receives.
+    pub client_headers: Edits,
+    /// The subprotocol to answer with.
+    pub subprotocol: Option<String>,
+    /// Another configured upstream, granted by `allow.upstreams`.
+    pub upstream: Option<String>,
+    /// For logs and the admin API.
+    pub tags: Vec<(String, String)>,
+}
+
+/// Why a chain did not admit a connection.
+#[derive(Debug)]
+pub enum NotAdmitted {
+    /// A filter refused it.
+    Refused {
+        /// Which.
+        filter: Arc<str>,
+        /// 400-599.
+        status: http::StatusCode,
+        /// Headers of the answer.
+        headers: Vec<(http::HeaderName, http::HeaderValue)>,
+        /// Body of the answer.
+        body: Vec<u8>,
+    },
+    /// A filter failed under `fail_closed` (500).
+    Fault {
+        /// Which.
+        filter: Arc<str>,
+    },
+    /// No room for another session (503).
+    Capacity {
+        /// Which.
+        filter: Arc<str>,
+    },
+}
+
+/// Who ended a connection, as `on-close` hears it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Closer {
+    /// The client closed or vanished.
+    Client,
+    /// The upstream closed or broke off.
+    Upstream,
+    /// The gateway: limits, time, drain, protocol errors.
+    Gateway,
+    /// A filter's verdict or fault.
+    Filter,
+}
+
+/// What a run of the chain asks of the session, in this order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Queue a message on the leg towards which the direction points.
+    Send(Direction, Message),
+    /// End the session. Nothing follows it.
+    Close {
+        /// Checked to be sendable.
+        frame: CloseFrame,
+        /// Which filter.
+        filter: Arc<str>,
+        /// True for a trap, an error under `fail_closed`, a spent budget.
+        fault: bool,
+    },
+}
+
+/// The result of one run through the chain.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The usual case: one message goes on in its direction.
+    Pass(Message),
+    /// Anything else; empty when the message was dropped.
+    Effects(Vec<Effect>),
+}
+
+/// One run through a chain, or one migration. It owns what it needs. A run that was polled once must be polled to its
+/// end: a session that ends first hands it to [`finish`].
+pub type Run<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// Lets the worker poll a run to its end after its session is gone.
+pub fn finish<T: 'static>(run: Run<T>) {
+    tokio::task::spawn_local(async move { drop(run.await) });
+}
+
+/// The result of [`Chain::migrate`].
+pub enum Migration {
+    /// The session goes on with this chain; the old one is already released.
+    Moved(Chain),
+    /// The session stays where it is.
+    Kept,
+    /// A filter of the new chain says that the connection may not go on.
+    Close {
+        /// Checked to be sendable.
+        frame: CloseFrame,
+        /// Which filter.
+        filter: Arc<str>,
+    },
+}
+
+/// The filters of one route at one moment: an immutable list of generations.
+pub struct ChainSpec;
+
+/// Every route's chain at one moment, swapped whole.
+pub struct Live;
+
+impl Live {
+    /// The chain of a route.
+    pub fn chain(&self, _route: &str) -> Arc<ChainSpec> {
+        todo!()
+    }
+}
+
+/// The filter instances of one worker.
+pub struct Instances;
+
+/// The filters of one session. Cloning shares it.
+#[derive(Clone)]
+pub struct Chain;
+
+impl Chain {
+    /// Asks every filter in order whether the connection may open.
+    ///
+    /// # Errors
+    /// The first filter that refuses or fails; those that had admitted it hear `on-close`.
+    pub async fn open(
+        _instances: Rc<Instances>,
+        _spec: Arc<ChainSpec>,
+        _request: Rc<OpeningRequest>,
+    ) -> Result<(Self, Admission), NotAdmitted> {
+        todo!()
+    }
+
+    /// The chain it was made from; compare with [`Arc::ptr_eq`] to see whether a newer one is live.
+    pub fn spec(&self) -> &Arc<ChainSpec> {
+        todo!()
+    }
+
+    /// Does any filter want such messages? Where none does, the message passes without a run.
+    pub fn wants(&self, _direction: Direction, _kind: Kind) -> bool {
+        todo!()
+    }
+
+    /// A relayed message, in its direction's order.
+    pub fn on_message(&self, _direction: Direction, _message: Message) -> Run<Outcome> {
+        todo!()
+    }
+
+    /// A message of a topic: `on-delivery` of the filters that asked for it, then the to-client chain.
+    pub fn on_delivery(&self, _topic: &str, _message: Message) -> Run<Outcome> {
+        todo!()
+    }
+
+    /// When the next `on-tick` is due.
+    pub fn next_tick(&self) -> Option<Instant> {
+        todo!()
+    }
+
+    /// Every `on-tick` that is due.
+    pub fn on_tick(&self, _now: Instant) -> Run<Outcome> {
+        todo!()
+    }
+
+    /// Moves the session to a newer chain: `save` all, `resume` all. On any failure the old chain stays as it was.
+    /// Nothing else may run on this chain meanwhile.
+    pub fn migrate(&self, _spec: Arc<ChainSpec>) -> Run<Migration> {
+        todo!()
+    }
+
+    /// `on-close` of every filter, then releases what the instances hold for the session.
+    pub fn close(self, _by: Closer, _frame: CloseFrame) -> Run<()> {
+        todo!()
+    }
+}

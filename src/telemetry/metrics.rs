@@ -1,0 +1,336 @@
+//! Every metric family, in one registry. Labels come from bounded sets only: routes, upstreams and filters are named by
+//! the configuration, everything else is an enum's label.
+
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder, core::Collector,
+};
+
+use crate::message::{Direction, Kind};
+
+/// Upper bounds in seconds for what usually takes microseconds.
+const CALL_SECONDS: &[f64] =
+    &[0.000_001, 0.000_002, 0.000_005, 0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 1.0];
+const HANDSHAKE_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const CONNECTION_SECONDS: &[f64] = &[1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
+const SIZE_BYTES: &[f64] = &[64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0];
+
+/// The families of `wsgate_*`. One a process; share it in an `Arc`.
+pub struct Metrics {
+    registry: Registry,
+    connections: IntGaugeVec,
+    connections_total: IntCounterVec,
+    handshakes_total: IntCounterVec,
+    handshake_duration_seconds: HistogramVec,
+    messages_total: IntCounterVec,
+    message_bytes_total: IntCounterVec,
+    message_size_bytes: Histogram,
+    closes_total: IntCounterVec,
+    connection_duration_seconds: HistogramVec,
+    queue_bytes: IntGaugeVec,
+    upstream_connections: IntGaugeVec,
+    upstream_connect_duration_seconds: HistogramVec,
+    filter_calls_total: IntCounterVec,
+    filter_duration_seconds: HistogramVec,
+    filter_faults_total: IntCounterVec,
+    filter_generation: GaugeVec,
+    filter_instances: IntGaugeVec,
+    filter_memory_bytes: IntGaugeVec,
+    filter_missing: IntGaugeVec,
+    filter_reloads_total: IntCounterVec,
+}
+
+impl Metrics {
+    /// Makes and registers every family.
+    ///
+    /// # Errors
+    /// Two families of one name, which a test rules out.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new_custom(Some("wsgate".to_owned()), None)?;
+        let r = &registry;
+        let metrics = Self {
+            connections: gauges(r, "connections", "Open WebSocket connections.", &["route"])?,
+            connections_total: counters(r, "connections_total", "WebSocket connections opened.", &["route"])?,
+            handshakes_total: counters(r, "handshakes_total", "Opening requests answered.", &["route", "result"])?,
+            handshake_duration_seconds: histograms(
+                r,
+                "handshake_duration_seconds",
+                "From the head of the request to its answer.",
+                &["route"],
+                HANDSHAKE_SECONDS,
+            )?,
+            messages_total: counters(r, "messages_total", "Messages received.", &["route", "direction", "kind"])?,
+            message_bytes_total: counters(r, "message_bytes_total", "Payload received.", &["route", "direction"])?,
+            message_size_bytes: registered(
+                r,
+                Histogram::with_opts(
+                    HistogramOpts::new("message_size_bytes", "Payload of a received message.")
+                        .buckets(SIZE_BYTES.to_vec()),
+                )?,
+            )?,
+            closes_total: counters(r, "closes_total", "Connections ended.", &["route", "code", "by"])?,
+            connection_duration_seconds: histograms(
+                r,
+                "connection_duration_seconds",
+                "From 101 to the end.",
+                &["route"],
+                CONNECTION_SECONDS,
+            )?,
+            queue_bytes: gauges(r, "queue_bytes", "Held in outgoing queues.", &["route"])?,
+            upstream_connections: gauges(
+                r,
+                "upstream_connections",
+                "Open upstream connections.",
+                &["upstream", "endpoint"],
+            )?,
+            upstream_connect_duration_seconds: histograms(
+                r,
+                "upstream_connect_duration_seconds",
+                "Name, TCP and TLS.",
+                &["upstream"],
+                HANDSHAKE_SECONDS,
+            )?,
+            filter_calls_total: counters(
+                r,
+                "filter_calls_total",
+                "Calls into filters.",
+                &["filter", "hook", "verdict"],
+            )?,
+            filter_duration_seconds: histograms(
+                r,
+                "filter_duration_seconds",
+                "Time of a call.",
+                &["filter", "hook"],
+                CALL_SECONDS,
+            )?,
+            filter_faults_total: counters(r, "filter_faults_total", "Calls that failed.", &["filter", "kind"])?,
+            filter_generation: registered(
+                r,
+                GaugeVec::new(
+                    Opts::new("filter_generation", "Generations published since the start; grows by one a reload."),
+                    &["filter"],
+                )?,
+            )?,
+            filter_instances: gauges(r, "filter_instances", "Live instances, all generations.", &["filter"])?,
+            filter_memory_bytes: gauges(r, "filter_memory_bytes", "Linear memory of live instances.", &["filter"])?,
+            filter_missing: gauges(r, "filter_missing", "1 while the file of a filter is away.", &["filter"])?,
+            filter_reloads_total: counters(
+                r,
+                "filter_reloads_total",
+                "Attempts to load a file.",
+                &["filter", "result"],
+            )?,
+            registry: registry.clone(),
+        };
+        let build_info =
+            Gauge::with_opts(Opts::new("build_info", "Always 1.").const_label("version", env!("CARGO_PKG_VERSION")))?;
+        build_info.set(1.0);
+        registered(r, build_info)?;
+        Ok(metrics)
+    }
+
+    /// The Prometheus text format.
+    ///
+    /// # Errors
+    /// A family that cannot be encoded, which a test rules out.
+    pub fn encode(&self) -> prometheus::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
+        Ok(out)
+    }
+
+    /// The registry, for families that come and go (metrics of guests).
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// What a route counts, looked up once.
+    #[must_use]
+    pub fn route(&self, route: &str) -> RouteMetrics {
+        let messages = |direction: Direction| DirectionMetrics {
+            text: self.messages_total.with_label_values(&[route, direction.label(), Kind::Text.label()]),
+            binary: self.messages_total.with_label_values(&[route, direction.label(), Kind::Binary.label()]),
+            bytes: self.message_bytes_total.with_label_values(&[route, direction.label()]),
+        };
+        RouteMetrics {
+            route: route.to_owned(),
+            connections: self.connections.with_label_values(&[route]),
+            connections_total: self.connections_total.with_label_values(&[route]),
+            handshake_duration_seconds: self.handshake_duration_seconds.with_label_values(&[route]),
+            to_upstream: messages(Direction::ToUpstream),
+            to_client: messages(Direction::ToClient),
+            message_size_bytes: self.message_size_bytes.clone(),
+            connection_duration_seconds: self.connection_duration_seconds.with_label_values(&[route]),
+            queue_bytes: self.queue_bytes.with_label_values(&[route]),
+            closes_total: self.closes_total.clone(),
+            handshakes_total: self.handshakes_total.clone(),
+        }
+    }
+
+    /// Counts an answered opening request; `route` is `-` where none matched.
+    pub fn handshake(&self, route: &str, result: &'static str) {
+        self.handshakes_total.with_label_values(&[route, result]).inc();
+    }
+
+    /// What an upstream's endpoint counts.
+    #[must_use]
+    pub fn endpoint(&self, upstream: &str, endpoint: &str) -> EndpointMetrics {
+        EndpointMetrics {
+            connections: self.upstream_connections.with_label_values(&[upstream, endpoint]),
+            connect_duration_seconds: self.upstream_connect_duration_seconds.with_label_values(&[upstream]),
+        }
+    }
+
+    /// What a filter counts.
+    #[must_use]
+    pub fn filter(&self, filter: &str) -> FilterMetrics {
+        FilterMetrics {
+            filter: filter.to_owned(),
+            generation: self.filter_generation.with_label_values(&[filter]),
+            instances: self.filter_instances.with_label_values(&[filter]),
+            memory_bytes: self.filter_memory_bytes.with_label_values(&[filter]),
+            missing: self.filter_missing.with_label_values(&[filter]),
+            calls_total: self.filter_calls_total.clone(),
+            duration_seconds: self.filter_duration_seconds.clone(),
+            faults_total: self.filter_faults_total.clone(),
+            reloads_total: self.filter_reloads_total.clone(),
+        }
+    }
+}
+
+/// The counters of one route.
+#[derive(Clone)]
+pub struct RouteMetrics {
+    route: String,
+    /// Open now.
+    pub connections: IntGauge,
+    /// Opened since the start.
+    pub connections_total: IntCounter,
+    /// Head to answer.
+    pub handshake_duration_seconds: Histogram,
+    /// Received from clients.
+    pub to_upstream: DirectionMetrics,
+    /// Received from upstreams.
+    pub to_client: DirectionMetrics,
+    /// Sizes of received messages.
+    pub message_size_bytes: Histogram,
+    /// 101 to end.
+    pub connection_duration_seconds: Histogram,
+    /// Held in outgoing queues.
+    pub queue_bytes: IntGauge,
+    closes_total: IntCounterVec,
+    handshakes_total: IntCounterVec,
+}
+
+impl RouteMetrics {
+    /// Counts an end. Codes that applications choose are counted in buckets.
+    pub fn closed(&self, code: u16, by: &'static str) {
+        let code = match code {
+            3000..=3999 => "3xxx".to_owned(),
+            4401 | 4403 | 4408 | 4429 if by == "gateway" => code.to_string(),
+            4000..=4999 => "4xxx".to_owned(),
+            1000..=1015 => code.to_string(),
+            _ => "other".to_owned(),
+        };
+        self.closes_total.with_label_values(&[self.route.as_str(), &code, by]).inc();
+    }
+
+    /// Counts an answered opening request.
+    pub fn handshake(&self, result: &'static str) {
+        self.handshakes_total.with_label_values(&[self.route.as_str(), result]).inc();
+    }
+
+    /// What is received in a direction.
+    #[must_use]
+    pub fn direction(&self, direction: Direction) -> &DirectionMetrics {
+        match direction {
+            Direction::ToUpstream => &self.to_upstream,
+            Direction::ToClient => &self.to_client,
+        }
+    }
+}
+
+/// Messages received in one direction of a route.
+#[derive(Clone)]
+pub struct DirectionMetrics {
+    /// Text messages.
+    pub text: IntCounter,
+    /// Binary messages.
+    pub binary: IntCounter,
+    /// Payload bytes.
+    pub bytes: IntCounter,
+}
+
+/// The counters of one endpoint.
+#[derive(Clone)]
+pub struct EndpointMetrics {
+    /// Open now.
+    pub connections: IntGauge,
+    /// Name, TCP and TLS.
+    pub connect_duration_seconds: Histogram,
+}
+
+/// The counters of one filter.
+#[derive(Clone)]
+pub struct FilterMetrics {
+    filter: String,
+    /// Generations published since the start.
+    pub generation: Gauge,
+    /// Live instances.
+    pub instances: IntGauge,
+    /// Linear memory of live instances.
+    pub memory_bytes: IntGauge,
+    /// 1 while the file is away.
+    pub missing: IntGauge,
+    calls_total: IntCounterVec,
+    duration_seconds: HistogramVec,
+    faults_total: IntCounterVec,
+    reloads_total: IntCounterVec,
+}
+
+impl FilterMetrics {
+    /// The counter of one hook and verdict; keep it, the look-up hashes.
+    #[must_use]
+    pub fn calls(&self, hook: &'static str, verdict: &'static str) -> IntCounter {
+        self.calls_total.with_label_values(&[self.filter.as_str(), hook, verdict])
+    }
+
+    /// The histogram of one hook; keep it, the look-up hashes.
+    #[must_use]
+    pub fn duration(&self, hook: &'static str) -> Histogram {
+        self.duration_seconds.with_label_values(&[self.filter.as_str(), hook])
+    }
+
+    /// Counts a failed call.
+    pub fn fault(&self, kind: &'static str) {
+        self.faults_total.with_label_values(&[self.filter.as_str(), kind]).inc();
+    }
+
+    /// Counts an attempt to load the file.
+    pub fn reload(&self, result: &'static str) {
+        self.reloads_total.with_label_values(&[self.filter.as_str(), result]).inc();
+    }
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    registered(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+}
+
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+    buckets: &[f64],
+) -> prometheus::Result<HistogramVec> {
+    registered(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?)
+}
