@@ -1,1 +1,7 @@
-fn main() {}
+//! The gateway from outside: the release binary, real sockets, peers that this project did not write.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
+
+mod support;
+
+mod peers;
