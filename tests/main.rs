@@ -5,3 +5,10 @@
 mod support;
 
 mod peers;
+mod closes;
+mod messages;
+mod negotiation;
+mod payload;
+mod refusals;
+mod routing;
+mod violations;

@@ -8,7 +8,9 @@ pub(crate) mod http;
 mod metrics;
 pub(crate) mod peer;
 mod process;
+pub(crate) mod upstream;
 mod wait;
+pub(crate) mod wire;
 
 pub(crate) use gateway::{Gateway, Setup};
 pub(crate) use wait::{SOON, until};

@@ -24,6 +24,8 @@ pub(crate) enum Library {
 
 pub(crate) use Library::{NodeWs, PythonWebsockets};
 
+pub(crate) const LIBRARIES: [Library; 2] = [PythonWebsockets, NodeWs];
+
 impl Library {
     fn command(self, script: &str) -> Command {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support");

@@ -33,7 +33,15 @@ impl HandMade {
     }
 }
 
-/// A route for every path to one upstream.
+/// A route `/echo` to the gateway's own echo target. Keys of the route can follow it.
+pub(crate) const ECHO: &str = r#"
+    [[routes]]
+    name = "echo"
+    path = "/echo"
+    target = "echo"
+    "#;
+
+/// A route for every path to one upstream. Keys of the route can follow it.
 pub(crate) fn route_to(url: &str) -> String {
     format!(
         r#"
