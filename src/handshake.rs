@@ -8,7 +8,7 @@ use std::{cell::Cell, convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc, t
 
 use bytes::Bytes;
 use data_encoding::BASE32_NOPAD;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, request::Parts};
 use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -96,7 +96,9 @@ impl Drop for Count<'_> {
 
 impl<H: 'static> Handshake<H> {
     async fn answer(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let found = self.find(&request);
+        let (parts, body) = request.into_parts();
+        let found = self.find(&parts);
+        let request = Request::from_parts(parts, body);
         let context = Rc::clone(&self.context);
         let route = found.as_ref().map_or("-", |(_, matched)| matched.route.name.as_str()).to_owned();
         let count =
@@ -119,11 +121,11 @@ impl<H: 'static> Handshake<H> {
         }
     }
 
-    fn find(&self, request: &Request<Incoming>) -> Result<(Opening, Matched), Refusal> {
+    fn find(&self, parts: &Parts) -> Result<(Opening, Matched), Refusal> {
         if self.context.draining.get() {
             return Err(Refusal::unavailable());
         }
-        let opening = Opening::check(request)?;
+        let opening = Opening::check(parts)?;
         let matched = self.context.routes.find(&opening.host, &opening.path).ok_or_else(Refusal::not_found)?;
         Ok((opening, matched))
     }

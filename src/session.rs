@@ -53,8 +53,6 @@ const QUIET: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What the handshake hands over.
 pub struct Opened {
-    /// Opaque, unique.
-    pub id: String,
     /// The route that was matched.
     pub route: Arc<Route>,
     /// The client's socket, behind its 101.

@@ -12,6 +12,7 @@ use crate::{
 };
 
 /// Where messages to the upstream go, and where those to the client come from.
+#[expect(clippy::large_enum_variant, reason = "the larger variant is the usual one")]
 pub(super) enum Far {
     Upstream {
         leg: Leg,

@@ -17,7 +17,7 @@ enum Order {
 
 /// The part of a session that the registry holds.
 #[derive(Debug)]
-pub struct Control {
+pub(super) struct Control {
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
 }
