@@ -182,11 +182,11 @@ impl<H: 'static> Handshake<H> {
         headers: &HeaderMap,
         deadline: Instant,
     ) -> Result<(HeldChain, Admission), Refusal> {
-        let instances = Rc::clone(&self.context.instances);
-        let spec = instances.live().chain(&matched.route.name);
         if !matched.route.filtered {
             return Ok((HeldChain(None), Admission::default()));
         }
+        let instances = Rc::clone(&self.context.instances);
+        let spec = instances.live().chain(&matched.route.name);
         let request = Rc::new(OpeningRequest {
             connection: id.to_owned(),
             route: matched.route.name.clone(),
