@@ -68,7 +68,7 @@ fn misbehave(word: &str, argument: Option<&str>) -> Option<Result<Verdict, Error
             .map(std::thread::sleep)
             .map(|()| Verdict::reply("slept")),
         "log-flood" => number(argument, 100_000).map(fault::log_flood).map(done),
-        "log-big" => number(argument, 100 << 20).map(|bytes| log::info!("{}", "x".repeat(bytes))).map(done),
+        "log-big" => number(argument, 32 << 20).map(fault::log_big).map(done),
         "log-fields" => number(argument, 100_000).map(fault::log_fields).map(done),
         "stdout-flood" => {
             number(argument, 100_000).map(|lines: u64| (0..lines).for_each(|n| println!("{n}"))).map(done)
@@ -76,7 +76,7 @@ fn misbehave(word: &str, argument: Option<&str>) -> Option<Result<Verdict, Error
         "stderr-flood" => {
             number(argument, 100_000).map(|lines: u64| (0..lines).for_each(|n| eprintln!("{n}"))).map(done)
         }
-        "stdout-big" => number(argument, 100 << 20).map(|bytes| print!("{}", "x".repeat(bytes))).map(done),
+        "stdout-big" => number(argument, 32 << 20).map(|bytes| print!("{}", "x".repeat(bytes))).map(done),
         "metric-flood" => number(argument, 100_000).map(fault::metric_flood).map(done),
         "handles" => number(argument, 1_000_000).map(fault::leak_handles).map(done),
         "reason" => {

@@ -99,6 +99,10 @@ pub(crate) fn log_flood(lines: u64) {
     }
 }
 
+pub(crate) fn log_big(bytes: usize) {
+    log::write(log::Level::Info, &"x".repeat(bytes), &[]);
+}
+
 pub(crate) fn log_fields(count: usize) {
     let fields: Vec<_> = (0..count).map(|field| ("field", field.to_string())).collect();
     log::write(log::Level::Info, "fields", &fields);

@@ -49,8 +49,8 @@
 //! | `grow-politely` | the same, but replies `got n MiB` and gives it back |
 //! | `hold:MiB` | takes memory for as long as the instance lives; replies `held` |
 //! | `sleep[:ms=10000]` | waits in a WASI clock; replies `slept` |
-//! | `log-flood[:lines=100000]` `log-big[:bytes=104857600]` `log-fields[:n=100000]` | many lines; one big line; one line of many fields |
-//! | `stdout-flood[:lines=100000]` `stderr-flood[:lines=100000]` `stdout-big[:bytes=104857600]` | the same by way of WASI |
+//! | `log-flood[:lines=100000]` `log-big[:bytes=33554432]` `log-fields[:n=100000]` | many lines; one big line; one line of many fields |
+//! | `stdout-flood[:lines=100000]` `stderr-flood[:lines=100000]` `stdout-big[:bytes=33554432]` | the same by way of WASI |
 //! | `metric-flood[:n=100000]` | so many counters, each with a label of its own |
 //! | `handles[:n=1000000]` | makes so many handles of the exported resource and drops none |
 //! | `reason:label` `log:text` | gives this reason; writes this info line; forwards |
@@ -148,6 +148,7 @@ impl Filter for Faulty {
                 Mode::InitError(text) => return Err(Error::new(text)),
                 Mode::Tick(millis) => interest = interest.with_tick(Duration::from_millis((*millis).into())),
                 Mode::Identity => interest = interest.and(Hooks::IDENTITY),
+                Mode::Delivery => interest = interest.and(Hooks::DELIVERY),
                 _ => {}
             }
         }
