@@ -116,18 +116,10 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_delivery_is_redacted_too() {
-        let mut redact = testing::open::<Redact>(r#"{ "patterns": ["secret"] }"#);
-        let verdict = redact.on_delivery("room.7", "a secret".into());
-        assert_eq!(verdict, Ok(Verdict::replace("a [redacted]")));
-    }
-
-    #[test]
     fn only_text_of_the_configured_directions_is_asked_for() {
-        let to_client = Hooks::TO_CLIENT | Hooks::DELIVERY;
         assert_eq!(interest(r#"{ "direction": "to_upstream" }"#).hooks, Hooks::TO_UPSTREAM);
-        assert_eq!(interest(r#"{ "direction": "to_client" }"#).hooks, to_client);
-        assert_eq!(interest("{}").hooks, to_client | Hooks::TO_UPSTREAM);
+        assert_eq!(interest(r#"{ "direction": "to_client" }"#).hooks, Hooks::TO_CLIENT);
+        assert_eq!(interest("{}").hooks, Hooks::TO_CLIENT | Hooks::TO_UPSTREAM);
         assert_eq!(interest("{}").kinds, Kinds::TEXT);
     }
 

@@ -24,7 +24,7 @@
 //! | `tick[:ms=100]` | asks for ticks; the nth sends the text `tick n` to the client |
 //! | `tick-error` `tick-trap` `tick-spin` | beside `tick`: the tick returns the error `tick failed`, panics, never ends |
 //! | `identity` | a refreshed identity sends the text `identity subject=… scopes=a,b expires=…` to the client |
-//! | `delivery` | a topic's message becomes the text `delivery topic: text` |
+//! | `delivery` | asks for deliveries; a topic's text message becomes `delivery topic: text` |
 //! | `resume-close[:code=4000[:reason=not resumed]]` `resume-keep[:why=kept]` | `resume` rejects |
 //! | `resume-trap` `resume-spin` | `resume` panics, never ends |
 //! | `save[:bytes=16]` | `save` returns this many bytes `s`; without it, no state |
@@ -204,7 +204,7 @@ impl Filter for Faulty {
     fn on_delivery(&mut self, topic: &str, message: Message) -> Result<Verdict, Error> {
         match message.as_text() {
             Some(text) if self.config.has(&Mode::Delivery) => Ok(Verdict::replace(format!("delivery {topic}: {text}"))),
-            _ => self.on_message(Direction::ToClient, message),
+            _ => Ok(Verdict::Forward),
         }
     }
 
