@@ -1,4 +1,4 @@
-//! Write filters for the [wsgate](https://github.com/wsgate/wsgate) WebSocket gateway in Rust.
+//! Write filters for the wsgate WebSocket gateway in Rust.
 //!
 //! A filter is a type, the trait [`Filter`] and the macro [`export!`]. One value of the type stands for one open
 //! connection: the gateway calls it for every message and does what its [`Verdict`] says.
