@@ -147,6 +147,7 @@ mod tests {
             "patterns: at least one is needed; leave the key out for the default"
         );
         assert_eq!(refused(r#"{ "patterns": ["a", "b*"] }"#), "patterns[1]: `b*` can match the empty text");
+        assert!(refused(r#"{ "patterns": ["\\w{5000}"] }"#).starts_with("patterns: together they need more than"));
         assert_eq!(refused(r#"{ "patterns": "a" }"#), "patterns: invalid type: string \"a\", expected a sequence");
         assert!(refused(r#"{ "direction": "up" }"#).starts_with("direction: unknown variant `up`, expected"));
         assert!(refused(r#"{ "pattern": ["a"] }"#).starts_with("pattern: unknown field `pattern`, expected"));

@@ -121,6 +121,11 @@ pub mod __private {
     pub const fn assert_filter<F: crate::Filter>() {}
 }
 
+/// Compiles what the README shows.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// Makes a type that implements [`Filter`] the filter of this crate. Once in a crate.
 ///
 /// In native builds, which are for tests, it only checks that the type is a filter.
