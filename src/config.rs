@@ -1,7 +1,11 @@
 //! The configuration: raw serde types are parsed and checked once, here; everything else sees only what this module
 //! validated. See `docs/configuration.md` for each key.
 
+pub mod pattern;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use pattern::{HostPattern, PathPattern, PathTemplate};
 
 /// A whole, valid configuration.
 #[derive(Clone, Debug)]
@@ -127,6 +131,8 @@ pub struct Filter {
     pub wait_timeout: Duration,
     /// Linear memory of one instance.
     pub memory_limit_bytes: usize,
+    /// The only bytes that may be loaded, where pinned.
+    pub sha256: Option<[u8; 32]>,
     /// `allow.upstreams`: upstreams that `open` may choose.
     pub allow_upstreams: Vec<String>,
 }
@@ -146,6 +152,7 @@ impl Filter {
             cpu_timeout: Duration::from_millis(50),
             wait_timeout: Duration::from_secs(2),
             memory_limit_bytes: 64 << 20,
+            sha256: None,
             allow_upstreams: Vec::new(),
         }
     }
@@ -183,12 +190,12 @@ pub enum OnStateLoss {
 pub struct Route {
     /// Unique; the label in metrics.
     pub name: String,
-    /// Exact lower-case host, or `*.suffix`; any host where absent.
-    pub host: Option<String>,
-    /// Literal segments, `{parameter}` segments and an optional trailing `*`.
-    pub path: String,
-    /// The path that the upstream sees; may use the parameters of `path`.
-    pub path_rewrite: Option<String>,
+    /// Any host where absent.
+    pub host: Option<HostPattern>,
+    /// Which paths.
+    pub path: PathPattern,
+    /// The path that the upstream sees; the client's where absent.
+    pub path_rewrite: Option<PathTemplate>,
     /// Where messages go.
     pub target: Target,
     /// The filters in order.
@@ -199,6 +206,19 @@ pub struct Route {
     pub request_headers: HeaderEdits,
     /// Sizes and times.
     pub limits: SessionLimits,
+}
+
+impl Route {
+    /// Does this route take every request that `other` takes, so that `other` behind it never matches?
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let host = match (&self.host, &other.host) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(other)) => own.covers(other),
+        };
+        host && self.path.covers(&other.path)
+    }
 }
 
 /// `[[routes]] upstream` or `target`

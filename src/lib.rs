@@ -2,7 +2,16 @@
 //!
 //! The modules in reading order; dependencies point down this list.
 
+pub mod gateway;
+pub mod listener;
+pub mod worker;
+pub mod handshake;
+pub mod session;
+pub mod route;
+pub mod upstream;
+pub mod http_head;
 pub mod filter;
+pub mod transport;
 pub mod message;
 pub mod telemetry;
 pub mod config;

@@ -1,0 +1,113 @@
+//! Which route an opening request takes.
+
+use std::sync::Arc;
+
+use crate::{
+    config::{
+        ChainSource, Config, HeaderEdits, SessionLimits, Target,
+        pattern::{HostPattern, PathPattern, PathTemplate},
+    },
+    telemetry::metrics::{Metrics, RouteMetrics},
+};
+
+/// A route as sessions use it. Its filters are found by its name.
+pub struct Route {
+    /// Unique; the label in metrics.
+    pub name: String,
+    /// Where messages go.
+    pub target: Target,
+    /// Subprotocols that may be negotiated; `None`: any that the upstream takes.
+    pub subprotocols: Option<Vec<String>>,
+    /// Edits to the request that the upstream receives.
+    pub request_headers: HeaderEdits,
+    /// Sizes and times.
+    pub limits: SessionLimits,
+    /// Has it filters, or a folder for them?
+    pub filtered: bool,
+    /// What the route counts.
+    pub metrics: RouteMetrics,
+    host: Option<HostPattern>,
+    path: PathPattern,
+    path_rewrite: Option<PathTemplate>,
+}
+
+impl Route {
+    /// Those of the client's subprotocols that the route allows, in the client's order.
+    #[must_use]
+    pub fn allowed_subprotocols(&self, offered: &[String]) -> Vec<String> {
+        match &self.subprotocols {
+            Some(allowed) => offered.iter().filter(|name| allowed.contains(name)).cloned().collect(),
+            None => offered.to_vec(),
+        }
+    }
+
+    fn matches(&self, host: &str, path: &str) -> Option<Vec<(String, String)>> {
+        if self.host.as_ref().is_some_and(|pattern| !pattern.matches(host)) {
+            return None;
+        }
+        self.path.matches(path)
+    }
+}
+
+/// A route and what the request gave its parameters.
+#[derive(Clone)]
+pub struct Matched {
+    /// The first route that matched.
+    pub route: Arc<Route>,
+    /// In the order of the pattern; what a trailing `*` took is the last, under the name `*`.
+    pub parameters: Vec<(String, String)>,
+}
+
+impl Matched {
+    /// Path and query that the upstream sees: rewritten where the route says so, the query as it came.
+    #[must_use]
+    pub fn upstream_path_and_query(&self, path: &str, query: Option<&str>) -> String {
+        let rewritten = self.route.path_rewrite.as_ref().map(|template| template.render(&self.parameters));
+        let path = rewritten.as_deref().unwrap_or(path);
+        match query {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        }
+    }
+}
+
+/// Every route, in file order. It never changes: a reload makes another.
+pub struct RouteTable {
+    routes: Vec<Arc<Route>>,
+}
+
+impl RouteTable {
+    /// The routes of a configuration.
+    #[must_use]
+    pub fn new(config: &Config, metrics: &Metrics) -> Self {
+        let route = |route: &crate::config::Route| {
+            Arc::new(Route {
+                name: route.name.clone(),
+                target: route.target.clone(),
+                subprotocols: route.subprotocols.clone(),
+                request_headers: route.request_headers.clone(),
+                limits: route.limits,
+                filtered: !matches!(&route.filters, ChainSource::Names(names) if names.is_empty()),
+                metrics: metrics.route(&route.name),
+                host: route.host.clone(),
+                path: route.path.clone(),
+                path_rewrite: route.path_rewrite.clone(),
+            })
+        };
+        Self { routes: config.routes.iter().map(route).collect() }
+    }
+
+    /// The first route that takes this host (lower case, without port) and path.
+    #[must_use]
+    pub fn find(&self, host: &str, path: &str) -> Option<Matched> {
+        self.routes.iter().find_map(|route| {
+            let parameters = route.matches(host, path)?;
+            Some(Matched { route: Arc::clone(route), parameters })
+        })
+    }
+
+    /// Every route, in file order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.iter()
+    }
+}
