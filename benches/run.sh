@@ -13,6 +13,8 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 peers=$target/bench-peers
 guests=$target/wasm32-wasip2/guest
 
+if [[ " $* " == *" --help "* ]]; then exec cargo run --quiet --locked --release -p wsgate-load -- table --help; fi
+
 # npm packages at the exact versions of package.json, beside copies of the scripts that import them.
 install_peers() {
     mkdir -p "$peers"

@@ -81,9 +81,7 @@ pub fn caddy(folder: &Path, listen: SocketAddr, upstream: SocketAddr) -> String 
 /// The gateway with one worker and, where given, one filter.
 pub fn wsgate(folder: &Path, listen: SocketAddr, upstream: SocketAddr, guest: Option<&Path>) -> Result<String> {
     // An empty folder of its own, so that no filter is loaded but the one that is measured.
-    for name in ["filters", "state"] {
-        fs::create_dir(folder.join(name)).context("cannot create the gateway's folders")?;
-    }
+    fs::create_dir(folder.join("filters")).context("cannot create the gateway's filter folder")?;
     let folder = folder.display();
     let (table, chain) = match guest {
         Some(file) => (format!("\n[filters.bench]\nfile = \"{}\"\n", file.display()), "filters = [\"bench\"]\n"),
@@ -93,7 +91,6 @@ pub fn wsgate(folder: &Path, listen: SocketAddr, upstream: SocketAddr, guest: Op
         "[server]
 workers = 1
 filter_dir = \"{folder}/filters\"
-state_dir = \"{folder}/state\"
 
 [[listeners]]
 address = \"{listen}\"
@@ -111,7 +108,6 @@ endpoints = [\"ws://{upstream}\"]
 name = \"bench\"
 path = \"/\"
 upstream = \"echo\"
-auth = \"none\"
 {chain}"
     ))
 }

@@ -26,6 +26,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Measure every peer and print the table as Markdown.
+    #[command(args_override_self = true)]
     Table(TableArguments),
     /// Load one address and print what it did.
     Load(LoadArguments),
