@@ -187,7 +187,7 @@ impl Gateway {
             line("filter", &format!("{name}  {generation}  {}", file.display()));
         }
         if let (Some(url), Some(route)) = (try_url, self.config.routes.first()) {
-            line("try", &format!("wsgate connect {url}{}", route.path.example()));
+            line("try", &format!("wsgate connect {url}{}", route.path.to_string().trim_end_matches('*')));
         }
         out.push_str("ready\n");
         // A closed stdout is no reason not to serve.

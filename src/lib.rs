@@ -2,7 +2,9 @@
 //!
 //! The modules in reading order; dependencies point down this list.
 
+pub mod cli;
 pub mod gateway;
+pub mod admin;
 pub mod listener;
 pub mod worker;
 pub mod handshake;

@@ -142,3 +142,6 @@ fn new_request_id() -> HeaderValue {
     let text = HEXLOWER.encode(&rand::random::<[u8; 16]>());
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -246,3 +246,6 @@ impl From<NotAdmitted> for Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

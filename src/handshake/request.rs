@@ -144,5 +144,4 @@ fn subprotocols(headers: &HeaderMap) -> Result<Vec<String>, Refusal> {
 }
 
 #[cfg(test)]
-#[path = "request_tests.rs"]
 mod tests;

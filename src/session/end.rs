@@ -57,8 +57,7 @@ impl SessionEnd {
     #[must_use]
     pub fn client_frame(&self) -> Option<CloseFrame> {
         match self {
-            Self::ClientClosed(frame) => Some(answered(frame)),
-            Self::UpstreamClosed(frame) => Some(relayed(frame)),
+            Self::ClientClosed(frame) | Self::UpstreamClosed(frame) => Some(relayed(frame)),
             Self::ClientVanished => None,
             Self::UpstreamVanished => Some(CloseFrame::new(1011, "upstream connection lost")),
             Self::ClientViolated(violation) => Some(violation.close_frame()),
@@ -81,8 +80,7 @@ impl SessionEnd {
     #[must_use]
     pub fn upstream_frame(&self) -> Option<CloseFrame> {
         match self {
-            Self::ClientClosed(frame) => Some(relayed(frame)),
-            Self::UpstreamClosed(frame) => Some(answered(frame)),
+            Self::ClientClosed(frame) | Self::UpstreamClosed(frame) => Some(relayed(frame)),
             Self::ClientVanished | Self::ClientPongTimeout => Some(CloseFrame::new(1001, "client is gone")),
             Self::UpstreamVanished => None,
             Self::ClientViolated(Violation::Protocol | Violation::Utf8) => {
@@ -198,18 +196,14 @@ impl SessionEnd {
     }
 }
 
-/// A peer's Close frame as the other peer gets it. 1014 says something about a gateway and its upstream that the
+/// A peer's Close frame as the other peer gets it, and as it is answered where the other peer is silent (RFC 6455
+/// section 5.5.1: usually the same code). 1014 says something about a gateway and its upstream that the
 /// receiver cannot act on.
 fn relayed(frame: &CloseFrame) -> CloseFrame {
     match frame.code {
         Some(1014) => CloseFrame { code: Some(1011), reason: frame.reason.clone() },
         _ => frame.clone(),
     }
-}
-
-/// The answer to a peer's Close frame (RFC 6455 section 5.5.1: usually the same code).
-fn answered(frame: &CloseFrame) -> CloseFrame {
-    CloseFrame { code: frame.code, reason: String::new() }
 }
 
 #[cfg(test)]

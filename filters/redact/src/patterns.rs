@@ -88,7 +88,10 @@ impl Display for PatternError {
             }
             Self::Empty { pattern } => write!(f, "`{pattern}` can match the empty text"),
             Self::NoPatterns => f.write_str("patterns: at least one is needed; leave the key out for the default"),
-            Self::TooBig(cause) => write!(f, "patterns: {cause}"),
+            Self::TooBig(cause) => match cause.size_limit() {
+                Some(bytes) => write!(f, "patterns: together they need more than {bytes} bytes"),
+                None => write!(f, "patterns: {cause}"),
+            },
         }
     }
 }

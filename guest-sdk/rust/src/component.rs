@@ -20,6 +20,17 @@ fn stored_config<F: Filter>() -> Option<Rc<F::Config>> {
     CONFIG.with(|stored| stored.get().cloned()?.downcast().ok())
 }
 
+/// One line at level error, of the connection that was served: the standard hook writes several to stderr, of none.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or("no message");
+        match panic.location() {
+            Some(place) => crate::log::error!("panicked at {place}: {message}"),
+            None => crate::log::error!("panicked: {message}"),
+        }
+    }));
+}
+
 /// The exports of a component whose filter is `F`.
 pub struct Component<F>(PhantomData<F>);
 
@@ -27,6 +38,7 @@ impl<F: Filter> handler::Guest for Component<F> {
     type Session = Connection<F>;
 
     fn init(json: String) -> Result<Interest, String> {
+        log_panics();
         let config = config::parse::<F::Config>(&json)?;
         let interest = F::interest(&config)?;
         match CONFIG.with(|stored| stored.set(Rc::new(config))) {

@@ -78,15 +78,16 @@ pub trait Filter: Sized + 'static {
         Ok(Verdict::Forward)
     }
 
-    /// Decides on a message of a topic that this connection is subscribed to. The default treats it as any other message
-    /// to the client.
+    /// Decides on a message of a topic that this connection is subscribed to, before it becomes a message to the client.
+    /// What is forwarded or replaced here then passes [`on_message`](Filter::on_message) like any other. The default
+    /// forwards it.
     ///
     /// # Errors
     ///
-    /// See [above](Filter#errors-and-panics).
+    /// See [above](Filter#errors-and-panics). A [`Verdict::Reply`] is a fault: nobody waits for it.
     fn on_delivery(&mut self, topic: &str, message: Message) -> Result<Verdict, Error> {
-        let _ = topic;
-        self.on_message(Direction::ToClient, message)
+        let _ = (topic, message);
+        Ok(Verdict::Forward)
     }
 
     /// Called once in every period that [`Interest::with_tick`] asked for. The default does nothing.

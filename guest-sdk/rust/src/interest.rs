@@ -17,7 +17,8 @@ impl Interest {
         Self { hooks: Hooks::empty(), kinds: Kinds::empty(), tick_ms: None }
     }
 
-    /// Messages of both kinds in these directions, topic deliveries among those to the client; no other hook.
+    /// Messages of both kinds in these directions, and no other hook. What topics deliver is among the messages to the
+    /// client.
     ///
     /// ```
     /// use wsgate_sdk::prelude::*;
@@ -29,8 +30,8 @@ impl Interest {
     pub const fn messages(directions: Directions) -> Self {
         let hooks = match directions {
             Directions::ToUpstream => Hooks::TO_UPSTREAM,
-            Directions::ToClient => Hooks::TO_CLIENT.union(Hooks::DELIVERY),
-            Directions::Both => Hooks::TO_UPSTREAM.union(Hooks::TO_CLIENT).union(Hooks::DELIVERY),
+            Directions::ToClient => Hooks::TO_CLIENT,
+            Directions::Both => Hooks::TO_UPSTREAM.union(Hooks::TO_CLIENT),
         };
         Self { hooks, kinds: Kinds::all(), tick_ms: None }
     }
@@ -56,12 +57,12 @@ impl Interest {
         self
     }
 
-    /// The same, with a call of [`Filter::on_tick`](crate::Filter::on_tick) once in every `period`, which counts in whole
-    /// milliseconds: at least 1, at most `u32::MAX` (49 days).
+    /// The same, with a call of [`Filter::on_tick`](crate::Filter::on_tick) once in every `period`, in whole
+    /// milliseconds. The gateway ticks at most every 10 ms; a period of more than `u32::MAX` ms (49 days) is cut to it.
     #[must_use]
     pub fn with_tick(mut self, period: Duration) -> Self {
         let millis = u32::try_from(period.as_millis()).unwrap_or(u32::MAX);
-        self.tick_ms = Some(millis.max(1));
+        self.tick_ms = Some(millis);
         self
     }
 }
@@ -101,17 +102,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deliveries_are_messages_to_the_client() {
-        assert!(Interest::messages(Directions::ToClient).hooks.contains(Hooks::DELIVERY));
-        assert!(Interest::messages(Directions::Both).hooks.contains(Hooks::DELIVERY));
-        assert!(!Interest::messages(Directions::ToUpstream).hooks.contains(Hooks::DELIVERY));
+    fn the_default_leaves_out_only_ticks() {
+        let Interest { hooks, kinds, tick_ms } = Interest::default();
+        assert_eq!((hooks, kinds, tick_ms), (Hooks::all(), Kinds::all(), None));
+    }
+
+    #[test]
+    fn hooks_and_kinds_are_narrowed() {
+        let interest = Interest::messages(Directions::Both).binary_only().and(Hooks::CLOSE);
+        assert_eq!(interest.hooks, Hooks::TO_UPSTREAM | Hooks::TO_CLIENT | Hooks::CLOSE);
+        assert_eq!(interest.kinds, Kinds::BINARY);
     }
 
     #[test]
     fn a_tick_period_stays_within_its_type() {
         let tick = |period| Interest::none().with_tick(period).tick_ms;
         assert_eq!(tick(Duration::from_secs(30)), Some(30_000));
-        assert_eq!(tick(Duration::from_micros(1)), Some(1));
+        assert_eq!(tick(Duration::from_micros(1)), Some(0));
         assert_eq!(tick(Duration::MAX), Some(u32::MAX));
     }
 

@@ -1,4 +1,4 @@
-//! Write filters for the [wsgate](https://github.com/wsgate/wsgate) WebSocket gateway in Rust.
+//! Write filters for the wsgate WebSocket gateway in Rust.
 //!
 //! A filter is a type, the trait [`Filter`] and the macro [`export!`]. One value of the type stands for one open
 //! connection: the gateway calls it for every message and does what its [`Verdict`] says.
@@ -120,6 +120,11 @@ pub mod __private {
     /// Makes an exported filter count as used where nothing exports it: in native builds.
     pub const fn assert_filter<F: crate::Filter>() {}
 }
+
+/// Compiles what the README shows.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// Makes a type that implements [`Filter`] the filter of this crate. Once in a crate.
 ///
