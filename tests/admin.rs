@@ -18,7 +18,7 @@ fn health_and_metrics_answer_on_the_admin_address() {
 fn the_admin_api_is_not_on_the_data_listener() {
     let gateway = Gateway::start(ECHO);
     for path in ["/livez", "/readyz", "/metrics", "/v1/filters"] {
-        assert_eq!(http::get(gateway.address(), path).status, 404, "{path}");
+        assert_eq!(http::get(gateway.address(), path).status, 426, "{path}");
     }
 }
 
