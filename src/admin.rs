@@ -1,6 +1,10 @@
 //! The admin API.
 
-use std::{convert::Infallible, sync::Arc, sync::atomic::{AtomicU8, Ordering}};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -40,7 +44,11 @@ pub struct AdminState {
 
 impl AdminState {
     /// All of it.
-    pub fn new(metrics: Arc<Metrics>, readiness: Arc<Readiness>, filters: Box<dyn Fn() -> Vec<FilterStatus> + Send + Sync>) -> Self {
+    pub fn new(
+        metrics: Arc<Metrics>,
+        readiness: Arc<Readiness>,
+        filters: Box<dyn Fn() -> Vec<FilterStatus> + Send + Sync>,
+    ) -> Self {
         Self { metrics, readiness, filters }
     }
 

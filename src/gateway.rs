@@ -89,7 +89,7 @@ impl Gateway {
             Some(address) => Some(bind("health", address).await?),
             None => None,
         };
-        let catalogue = Arc::new(Catalogue::start(&config, metrics)?);
+        let catalogue = Arc::new(load_filters(&config, metrics).await?);
         let shared = Shared {
             routes: Arc::new(RouteTable::new(&config, metrics)),
             upstreams: Arc::new(Upstreams::new(&config, metrics)?),
@@ -195,6 +195,13 @@ impl Gateway {
         let _ = stdout.write_all(out.as_bytes()).and_then(|()| stdout.flush());
         Ok(())
     }
+}
+
+/// Compiling blocks, so it has a thread of its own.
+async fn load_filters(config: &Arc<Config>, metrics: &Arc<Metrics>) -> Result<Catalogue, GatewayError> {
+    let (config, metrics) = (Arc::clone(config), Arc::clone(metrics));
+    let loading = tokio::task::spawn_blocking(move || Catalogue::start(&config, &metrics));
+    Ok(loading.await.map_err(|error| GatewayError::System(io::Error::other(error)))??)
 }
 
 async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, GatewayError> {

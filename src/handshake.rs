@@ -101,8 +101,7 @@ impl<H: 'static> Handshake<H> {
         let request = Request::from_parts(parts, body);
         let context = Rc::clone(&self.context);
         let route = found.as_ref().map_or("-", |(_, matched)| matched.route.name.as_str()).to_owned();
-        let count =
-            Count { metrics: &context.metrics, route: &route, result: Cell::new(HandshakeResult::ClientGone) };
+        let count = Count { metrics: &context.metrics, route: &route, result: Cell::new(HandshakeResult::ClientGone) };
         let client = self.client;
         let answer = match found {
             Ok((opening, matched)) => self.open(opening, matched, request).await,
@@ -156,7 +155,12 @@ impl<H: 'static> Handshake<H> {
                 };
                 let name = admission.upstream.as_deref().unwrap_or(name);
                 Some(self.context.upstreams.dial(name, upstream, deadline).await.inspect_err(|error| {
-                    tracing::warn!(connection = id, upstream = name, error = error as &dyn std::error::Error, "not dialled");
+                    tracing::warn!(
+                        connection = id,
+                        upstream = name,
+                        error = error as &dyn std::error::Error,
+                        "not dialled"
+                    );
                 })?)
             }
         };

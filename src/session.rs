@@ -25,11 +25,6 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-pub use self::{
-    end::SessionEnd,
-    registry::{Entry, Registry},
-    scan::Violation,
-};
 use self::{
     closing::Closing,
     deadline::{Due, LegClock, Timer},
@@ -38,6 +33,11 @@ use self::{
     leg::Leg,
     pump::{Pump, Pumped},
     tally::Tally,
+};
+pub use self::{
+    end::SessionEnd,
+    registry::{Entry, Registry},
+    scan::Violation,
 };
 use crate::{
     config::{Overflow, PushOverflow, SessionLimits},

@@ -84,8 +84,10 @@ impl Worker {
         let runtime_made = std::sync::mpsc::sync_channel(1);
         let made = runtime_made.0;
         thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            let runtime =
-                Builder::new_current_thread().enable_all().event_interval(TASKS_BETWEEN_IO).build_local(LocalOptions::default());
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .event_interval(TASKS_BETWEEN_IO)
+                .build_local(LocalOptions::default());
             match runtime {
                 Err(error) => drop(made.send(Err(error))),
                 Ok(runtime) => {

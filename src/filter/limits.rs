@@ -156,6 +156,8 @@ pub(super) struct Meter {
     base: Instant,
     /// Nanoseconds after `base` at which the guest was last resumed.
     resumed_at: AtomicU64,
+    /// CPU time of the thread at that moment; zero in the first slice of a call, where nobody has asked for it.
+    thread_at: AtomicU64,
     /// Nanoseconds of guest time up to then.
     used: AtomicU64,
     /// The guest stopped because its slice was over, not to wait.
@@ -168,6 +170,7 @@ impl Meter {
         Arc::new(Self {
             base: Instant::now(),
             resumed_at: AtomicU64::new(0),
+            thread_at: AtomicU64::new(0),
             used: AtomicU64::new(0),
             yielded: AtomicBool::new(false),
             cpu: AtomicU64::new(0),
@@ -178,11 +181,17 @@ impl Meter {
     pub(super) fn start(&self, budget: &Budget, now: Instant) {
         self.used.store(0, Ordering::Relaxed);
         self.cpu.store(nanos(budget.cpu), Ordering::Relaxed);
-        self.resume(now);
+        self.thread_at.store(0, Ordering::Relaxed);
+        self.run_from(now);
     }
 
-    /// The guest runs from now on.
+    /// The guest goes on from now.
     pub(super) fn resume(&self, now: Instant) {
+        self.thread_at.store(thread_nanos(), Ordering::Relaxed);
+        self.run_from(now);
+    }
+
+    fn run_from(&self, now: Instant) {
         self.yielded.store(false, Ordering::Relaxed);
         self.resumed_at.store(nanos(now.saturating_duration_since(self.base)), Ordering::Relaxed);
     }
@@ -206,11 +215,28 @@ impl Meter {
         if used >= allowed { Err(Exhausted::Cpu(Duration::from_nanos(allowed))) } else { Ok(()) }
     }
 
+    /// A guest is not to blame for a thread that the kernel runs late, so what counts is the thread's CPU time. Asking for
+    /// it costs as much as a short call; most calls never do, and a first slice counts by the clock, up to its length.
     fn charge(&self, now: Instant) -> u64 {
         let now = nanos(now.saturating_duration_since(self.base));
-        let slice = now.saturating_sub(self.resumed_at.swap(now, Ordering::Relaxed));
+        let elapsed = now.saturating_sub(self.resumed_at.swap(now, Ordering::Relaxed));
+        let thread_now = thread_nanos();
+        let slice = match self.thread_at.swap(thread_now, Ordering::Relaxed) {
+            0 => elapsed.min(FIRST_SLICE_MAX_NANOS),
+            thread_at => elapsed.min(thread_now.saturating_sub(thread_at)),
+        };
         self.used.fetch_add(slice, Ordering::Relaxed) + slice
     }
+}
+
+/// Two ticks: a guest that runs looks at the epoch within one.
+const FIRST_SLICE_MAX_NANOS: u64 = 2_000_000;
+
+/// CPU time of this thread since it began.
+fn thread_nanos() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0)).max(1)
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -228,10 +228,9 @@ impl Leg {
         if self.queue.is_empty()
             && let Closing::Queued(frame) = &self.closing
         {
-            let frame = frame.code.map(|code| WsCloseFrame {
-                code: CloseCode::from(code),
-                reason: frame.reason.as_str().into(),
-            });
+            let frame = frame
+                .code
+                .map(|code| WsCloseFrame { code: CloseCode::from(code), reason: frame.reason.as_str().into() });
             self.closing = Closing::Fed;
             self.write(WsMessage::Close(frame), context)?;
         }

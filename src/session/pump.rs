@@ -143,7 +143,9 @@ impl Session {
     fn stopped(&mut self, direction: Direction, stop: Stop) {
         match (direction, stop) {
             (Direction::ToUpstream, Stop::Close(frame)) => self.begin_end(SessionEnd::ClientClosed(frame)),
-            (Direction::ToUpstream, Stop::Violation(violation)) => self.begin_end(SessionEnd::ClientViolated(violation)),
+            (Direction::ToUpstream, Stop::Violation(violation)) => {
+                self.begin_end(SessionEnd::ClientViolated(violation))
+            }
             (Direction::ToUpstream, Stop::Lost) => self.begin_end(SessionEnd::ClientVanished),
             (Direction::ToClient, stop) => self.upstream_stopped(stop),
         }

@@ -253,7 +253,8 @@ fn decode(bytes: &[u8]) -> Option<(Frame, usize)> {
         short => (u64::from(short), rest),
     };
     let masked = second & 0x80 != 0;
-    let (mask, rest) = if masked { rest.split_first_chunk().map(|(mask, rest)| (*mask, rest))? } else { ([0; 4], rest) };
+    let (mask, rest) =
+        if masked { rest.split_first_chunk().map(|(mask, rest)| (*mask, rest))? } else { ([0; 4], rest) };
     let length = usize::try_from(length).unwrap();
     let payload = rest.get(..length)?.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
     Some((Frame { first_byte, masked, payload }, bytes.len() - rest.len() + length))
