@@ -71,28 +71,28 @@ fn messages_are_counted_by_direction_and_kind() {
     }
     wire.send(2, b"123");
     wire.next().unwrap();
-    let messages = |direction: &str, kind: &str| {
-        let labels = [("route", "echo"), ("direction", direction), ("kind", kind)];
-        gateway.metrics().sum("wsgate_messages_total", &labels)
-    };
-    assert_eq!(messages("to_upstream", "text"), 3.0);
-    assert_eq!(messages("to_upstream", "binary"), 1.0);
-    let bytes = gateway.metrics().sum("wsgate_message_bytes_total", &[("direction", "to_upstream")]);
-    assert_eq!(bytes, 18.0);
+    let labels =
+        |direction: &'static str, kind: &'static str| [("route", "echo"), ("direction", direction), ("kind", kind)];
+    gateway.wait_metric("wsgate_messages_total", &labels("to_upstream", "binary"), 1.0);
+    gateway.wait_metric("wsgate_messages_total", &labels("to_upstream", "text"), 3.0);
+    gateway.wait_metric("wsgate_message_bytes_total", &[("direction", "to_upstream")], 18.0);
 }
 
 /// Names are a promise: dashboards are built on them. The list is `tests/snapshots/metrics.txt`; a new family is added
 /// there on purpose.
 #[test]
 fn the_metrics_have_the_names_that_were_promised() {
-    let config = format!("{ECHO}\nfilters = [\"stamp\"]\n{}", crate::support::upstream::route_to("ws://127.0.0.1:9"));
-    let gateway = Setup::new().guest("filters/stamp.wasm", "stamp").start(&config);
+    let config = format!("{ECHO}\nfilters = [\"faulty\"]\n{}", crate::support::upstream::route_to("ws://127.0.0.1:9"));
+    let gateway = Setup::new().guest("filters/faulty.wasm", "guest_faulty").start(&config);
     let mut wire = Wire::open(gateway.address(), "/echo");
     wire.text("one of each");
     wire.next_text();
-    wire.close(1000, "");
+    wire.text("error:and a fault");
     wire.next_close();
+    drop(wire);
     gateway.wait_empty();
+    gateway.folder().publish("filters/faulty.wasm", b"broken");
+    gateway.wait_metric("wsgate_filter_reloads_total", &[("result", "error")], 1.0);
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots/metrics.txt");
     let promised: BTreeSet<String> = fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect();
     let found = gateway.metrics().families();

@@ -143,9 +143,7 @@ fn an_upstream_that_takes_nothing_pauses_its_client_and_is_1011_at_send_timeout(
     let gateway = Gateway::start(&format!("{}\n{limits}", route_to(&upstream.url())));
     let mut wire = Wire::open(gateway.address(), "/");
     let reader = wire.stream.try_clone().unwrap();
-    let flood = thread::spawn(move || {
-        while wire.send(BINARY, &[0; 65_536]) {}
-    });
+    let flood = thread::spawn(move || while wire.send(BINARY, &[0; 65_536]) {});
     assert_eq!(Wire::client_of(reader).next_close().0, 1011);
     counted(&gateway, "1011", "upstream_send_timeout");
     drop(done);

@@ -19,17 +19,19 @@ use crate::support::{
 };
 
 const ONE_WORKER: &str = "[server]\nworkers = 1\n";
-/// What a calm connection may wait, at the 99th percentile.
+/// What a calm connection may wait, at the 99th percentile, while another floods.
 const CALM: Duration = Duration::from_millis(5);
+/// And while ten do.
+const TEN_FLOODS: Duration = Duration::from_millis(25);
 
 /// Floods from a thread of its own while `calm` runs; returns what it returns, and how many answers the flood had.
-fn while_flooded<T>(address: SocketAddr, path: &'static str, connections: usize, calm: impl FnOnce() -> T) -> (T, u64) {
+fn while_flooded<T>(address: SocketAddr, path: &'static str, floods: usize, calm: impl FnOnce() -> T) -> (T, u64) {
     let stop = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicU64::new(0));
     let (stopped, count) = (stop.clone(), answered.clone());
     let flood = thread::spawn(move || {
         load::run(async {
-            for _ in 0..connections {
+            for _ in 1..floods {
                 let socket = load::open(address, path).await;
                 tokio::task::spawn_local(async move { load::flood(socket, 64, 64, &Cell::new(0)).await });
             }
@@ -52,17 +54,17 @@ fn while_flooded<T>(address: SocketAddr, path: &'static str, connections: usize,
     (result, during)
 }
 
-fn a_calm_connection_is_answered_while_flooded(gateway: &Gateway, path: &'static str, connections: usize) {
+fn a_calm_connection_waits_no_longer_than(limit: Duration, gateway: &Gateway, path: &'static str, floods: usize) {
     let probe = || load::probe(gateway.address(), path, 200, Duration::from_millis(20));
     let quiet = probe();
-    let ((flooded, took), answers) = while_flooded(gateway.address(), path, connections, || {
+    let ((flooded, took), answers) = while_flooded(gateway.address(), path, floods, || {
         let began = Instant::now();
         (probe(), began.elapsed())
     });
     println!("figure: calm connection alone:   {quiet}");
     println!("figure: calm connection flooded: {flooded}; one flood had {:.0} answers/s", rate(answers, took));
     assert!(rate(answers, took) > 2000.0, "the flood was none: {answers} answers in {took:?}");
-    assert!(flooded.quantile(0.99) <= CALM, "{flooded}");
+    assert!(flooded.quantile(0.99) <= limit, "{flooded}");
 }
 
 fn rate(count: u64, time: Duration) -> f64 {
@@ -72,20 +74,21 @@ fn rate(count: u64, time: Duration) -> f64 {
 #[test]
 fn a_message_a_second_arrives_while_another_connection_floods_the_echo_target() {
     let gateway = Gateway::start(&format!("{ONE_WORKER}{ECHO}"));
-    a_calm_connection_is_answered_while_flooded(&gateway, "/echo", 0);
+    a_calm_connection_waits_no_longer_than(CALM, &gateway, "/echo", 1);
 }
 
 #[test]
 fn a_message_a_second_arrives_while_another_connection_floods_an_upstream() {
     let gateway = Gateway::start(&format!("{ONE_WORKER}{}", route_to(&load::upstream(load::echo))));
-    a_calm_connection_is_answered_while_flooded(&gateway, "/", 0);
+    a_calm_connection_waits_no_longer_than(CALM, &gateway, "/", 1);
 }
 
 #[test]
-fn a_message_a_second_arrives_while_ten_connections_flood_a_filter() {
+fn a_message_a_second_arrives_while_other_connections_flood_a_filter() {
     let setup = Setup::new().guest("filters/stamp.wasm", "stamp");
     let gateway = setup.start(&format!("{ONE_WORKER}{ECHO}\nfilters = [\"stamp\"]"));
-    a_calm_connection_is_answered_while_flooded(&gateway, "/echo", 9);
+    a_calm_connection_waits_no_longer_than(CALM, &gateway, "/echo", 1);
+    a_calm_connection_waits_no_longer_than(TEN_FLOODS, &gateway, "/echo", 10);
 }
 
 /// Writes messages until the socket takes no more for half a second; returns how many bytes it took.
@@ -101,9 +104,9 @@ fn fill(wire: &mut Wire) -> u64 {
     }
 }
 
-/// A queue of 1 MiB is held for each; what a connection needs beside it is small.
+/// The echo target has a queue of 1 MiB in each direction, beside which a connection needs little.
 const STALLED: usize = 20;
-const ALLOWED_KIB: u64 = STALLED as u64 * 1024 * 3;
+const ALLOWED_KIB: u64 = STALLED as u64 * 2 * (1024 + 256);
 
 #[test]
 fn clients_that_stop_reading_pause_their_senders_and_cost_no_more_than_their_queues() {
@@ -123,10 +126,12 @@ fn clients_that_stop_reading_pause_their_senders_and_cost_no_more_than_their_que
     let queued = gateway.metrics().sum("wsgate_queue_bytes", &[("route", "echo")]);
     let beside = probe();
     let most = stalled.iter().map(|(taken, _)| taken / 1024).max().unwrap();
-    println!("figure: {STALLED} stalled clients: {held} KiB more resident, {queued:.0} bytes queued, most taken {most} KiB");
+    println!(
+        "figure: {STALLED} stalled clients: {held} KiB more resident, {queued:.0} bytes queued, most taken {most} KiB"
+    );
     println!("figure: calm connection alone: {quiet}; beside them: {beside}");
     assert!(held < ALLOWED_KIB, "{held} KiB more than before, {ALLOWED_KIB} allowed");
-    assert!(queued <= (STALLED * (1024 + 128) * 1024) as f64, "{queued} bytes queued");
+    assert!(queued <= (STALLED * 2 * (1024 + 64) * 1024) as f64, "{queued} bytes queued");
     assert!(beside.quantile(0.99) <= CALM, "{beside}");
     gateway.wait_metric("wsgate_closes_total", &[("code", "1008"), ("by", "gateway")], STALLED as f64);
     gateway.wait_log(&["client_send_timeout"]);
@@ -139,9 +144,7 @@ fn a_client_that_stops_reading_pauses_its_upstream_and_nobody_else() {
     let count = sent.clone();
     let upstream = load::upstream(move |path, socket| {
         let count = count.clone();
-        async move {
-            if path == "/flood" { push_for_ever(socket, &count).await } else { load::echo(path, socket).await }
-        }
+        async move { if path == "/flood" { push_for_ever(socket, &count).await } else { load::echo(path, socket).await } }
     });
     let limits = "send_timeout = \"20s\"\nupstream_max_payload = \"1MiB\"\nqueue_max_size = \"1MiB\"";
     let gateway = Gateway::start(&format!("{ONE_WORKER}{}\n{limits}", route_to(&upstream)));
@@ -158,7 +161,10 @@ fn a_client_that_stops_reading_pauses_its_upstream_and_nobody_else() {
     });
     let held = gateway.rss_kib().saturating_sub(before);
     let beside = load::probe(gateway.address(), "/calm", 100, Duration::from_millis(10));
-    println!("figure: one stalled client: {held} KiB more resident, upstream sent {} KiB; beside it {beside}", last.0 >> 10);
+    println!(
+        "figure: one stalled client: {held} KiB more resident, upstream sent {} KiB; beside it {beside}",
+        last.0 >> 10
+    );
     assert!(held < 8 * 1024, "{held} KiB");
     assert!(beside.quantile(0.99) <= CALM, "{beside}");
     // And it goes on where it stopped.

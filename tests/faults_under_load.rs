@@ -6,7 +6,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::support::{Setup, load, wire::Wire};
@@ -28,7 +28,7 @@ const CONFIG: &str = r#"
     path = "/calm"
     target = "echo"
     filters = ["stamp"]
-    "#;
+"#;
 
 /// Sends the command on fresh connections, some ten times a second, while a calm connection of another filter's instance
 /// is timed.
@@ -77,4 +77,20 @@ fn a_filter_that_panics_delays_no_other_instance() {
 #[test]
 fn a_filter_that_returns_errors_delays_no_other_instance() {
     others_are_answered_during("error:no");
+}
+
+#[test]
+fn a_loop_is_stopped_at_its_budget_of_time() {
+    let setup = Setup::new().guest("filters/faulty.wasm", "guest_faulty").guest("filters/stamp.wasm", "stamp");
+    let gateway = setup.start(&format!("{CONFIG}\n[filters.faulty]\ncpu_timeout = \"200ms\""));
+    let mut wire = Wire::open(gateway.address(), "/bad");
+    // Computing for less than the budget is no fault.
+    wire.text("spin:50");
+    assert_eq!(wire.next_text(), "spin:50");
+    let began = Instant::now();
+    wire.text("spin");
+    assert_eq!(wire.next_close().0, 1011);
+    let took = began.elapsed();
+    println!("figure: a budget of 200 ms ended a loop after {took:?}");
+    assert!(took > Duration::from_millis(190) && took < Duration::from_millis(400), "stopped after {took:?}");
 }

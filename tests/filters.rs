@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::{
-    Gateway, Setup, SOON,
+    Gateway, SOON, Setup,
     peer::{LIBRARIES, PeerClient, PeerServer, PythonWebsockets},
     upstream::{ECHO, route_to},
     wire::{BINARY, CLOSE, PING, TEXT, Wire},
@@ -49,7 +49,7 @@ fn each_verdict_is_carried_out() {
     assert_eq!(say(&mut wire, "replace:other"), "other");
     assert_eq!(say(&mut wire, "reply:back"), "back");
     wire.text("drop");
-    assert_eq!(say(&mut wire, "count"), "count 4", "nothing came back of what was dropped");
+    assert_eq!(say(&mut wire, "count"), "count 5", "nothing came back of what was dropped");
     wire.text("replace-binary:3");
     let binary = wire.next().unwrap();
     assert_eq!((binary.opcode(), binary.payload), (BINARY, vec![0; 3]));
@@ -78,7 +78,9 @@ fn a_reply_does_not_reach_the_upstream_and_a_drop_reaches_nobody() {
 #[test]
 fn a_filters_close_code_must_be_sendable() {
     let gateway = faulty("");
-    for (code, expected) in [(1000, 1000), (1013, 1013), (3000, 3000), (4999, 4999), (1005, 1011), (2999, 1011), (7, 1011)] {
+    for (code, expected) in
+        [(1000, 1000), (1013, 1013), (3000, 3000), (4999, 4999), (1005, 1011), (2999, 1011), (7, 1011)]
+    {
         let mut wire = Wire::open(gateway.address(), "/echo");
         wire.text(&format!("close:{code}:by the filter"));
         assert_eq!(wire.next_close().0, expected, "{code}");
@@ -98,7 +100,7 @@ fn to_the_upstream_filters_run_in_order_and_to_the_client_in_reverse() {
     let setup = Setup::new().guest("filters/stamp.wasm", "stamp");
     let filter = |name: &str| {
         let config = format!("{{ direction = \"both\", version = \"{name}\" }}");
-        format!("[filters.{name}]\nfile = \"stamp.wasm\"\nconfig = {config}\n")
+        format!("[filters.{name}]\nfile = \"filters/stamp.wasm\"\nconfig = {config}\n")
     };
     let chain = "filters = [\"first\", \"second\"]\n";
     let gateway = setup.start(&format!("{ECHO}{chain}{}{}", filter("first"), filter("second")));
@@ -109,7 +111,8 @@ fn to_the_upstream_filters_run_in_order_and_to_the_client_in_reverse() {
 #[test]
 fn a_reply_passes_only_the_filters_before_the_one_that_gave_it() {
     let setup = Setup::new().guest("filters/stamp.wasm", "stamp").guest("filters/faulty.wasm", "guest_faulty");
-    let stamp = |name: &str| format!("[filters.{name}]\nfile = \"stamp.wasm\"\nconfig = {{ version = \"{name}\" }}\n");
+    let stamp =
+        |name: &str| format!("[filters.{name}]\nfile = \"filters/stamp.wasm\"\nconfig = {{ version = \"{name}\" }}\n");
     let chain = "filters = [\"before\", \"faulty\", \"after\"]\n";
     let gateway = setup.start(&format!("{ECHO}{chain}{}{}", stamp("before"), stamp("after")));
     let mut wire = Wire::open(gateway.address(), "/echo");

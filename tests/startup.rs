@@ -91,8 +91,8 @@ fn a_component_of_another_world_is_told_what_is_missing() {
 fn a_filter_that_refuses_its_configuration_is_quoted() {
     let setup = Setup::new().guest("filters/redact.wasm", "redact");
     let filter = "[filters.redact]\nconfig = { patterns = [\"(\"] }\n";
-    let failure = setup
-        .fails(&format!("{LISTENER}[server]\nfilter_dir = \"filters\"\n{filter}\n{ECHO}\nfilters = [\"redact\"]"));
+    let failure =
+        setup.fails(&format!("{LISTENER}[server]\nfilter_dir = \"filters\"\n{filter}\n{ECHO}\nfilters = [\"redact\"]"));
     assert!(!failure.status.success());
     assert!(failure.stderr.contains("patterns[0]"), "{}", failure.stderr);
 }

@@ -64,7 +64,9 @@ async fn accept(mut stream: TcpStream) -> Option<(String, Socket)> {
 }
 
 /// Starts a server on a thread of its own; `serve` treats each connection, given its path.
-pub(crate) fn upstream<F: Future<Output = ()> + 'static>(serve: impl Fn(String, Socket) -> F + Send + 'static) -> String {
+pub(crate) fn upstream<F: Future<Output = ()> + 'static>(
+    serve: impl Fn(String, Socket) -> F + Send + 'static,
+) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     listener.set_nonblocking(true).unwrap();
