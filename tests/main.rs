@@ -18,6 +18,7 @@ mod negotiation;
 mod payload;
 mod peers;
 mod refusals;
+mod reload_under_load;
 mod routing;
 mod startup;
 mod violations;
