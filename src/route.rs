@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     config::{
-        Config, HeaderEdits, SessionLimits, Target,
+        self, ChainSource, Config, HeaderEdits, SessionLimits, Target,
         pattern::{HostPattern, PathPattern, PathTemplate},
     },
     telemetry::metrics::{Metrics, RouteMetrics},
@@ -22,6 +22,8 @@ pub struct Route {
     pub request_headers: HeaderEdits,
     /// Sizes and times.
     pub limits: SessionLimits,
+    /// Has it filters, or a folder for them?
+    pub filtered: bool,
     /// What the route counts.
     pub metrics: RouteMetrics,
     host: Option<HostPattern>,
@@ -78,20 +80,25 @@ impl RouteTable {
     /// The routes of a configuration.
     #[must_use]
     pub fn new(config: &Config, metrics: &Metrics) -> Self {
-        let route = |route: &crate::config::Route| {
+        Self::of(&config.routes, metrics)
+    }
+
+    fn of(routes: &[config::Route], metrics: &Metrics) -> Self {
+        let route = |route: &config::Route| {
             Arc::new(Route {
                 name: route.name.clone(),
                 target: route.target.clone(),
                 subprotocols: route.subprotocols.clone(),
                 request_headers: route.request_headers.clone(),
                 limits: route.limits,
+                filtered: !matches!(&route.filters, ChainSource::Names(names) if names.is_empty()),
                 metrics: metrics.route(&route.name),
                 host: route.host.clone(),
                 path: route.path.clone(),
                 path_rewrite: route.path_rewrite.clone(),
             })
         };
-        Self { routes: config.routes.iter().map(route).collect() }
+        Self { routes: routes.iter().map(route).collect() }
     }
 
     /// The first route that takes this host (lower case, without port) and path.
@@ -108,3 +115,6 @@ impl RouteTable {
         self.routes.iter()
     }
 }
+
+#[cfg(test)]
+mod tests;

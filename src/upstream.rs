@@ -92,14 +92,18 @@ impl Upstreams {
     pub fn new(config: &Config, metrics: &Metrics) -> Result<Self, UpstreamsError> {
         let needs_tls = config.upstreams.values().flat_map(|upstream| &upstream.endpoints).any(|endpoint| endpoint.tls);
         let tls = if needs_tls { roots::native()? } else { roots::trusting(RootCertStore::empty())? };
-        Self::with_tls(config, metrics, &tls)
+        Self::with_tls(&config.upstreams, metrics, &tls)
     }
 
-    fn with_tls(config: &Config, metrics: &Metrics, tls: &Arc<ClientConfig>) -> Result<Self, UpstreamsError> {
+    fn with_tls(
+        upstreams: &BTreeMap<String, config::Upstream>,
+        metrics: &Metrics,
+        tls: &Arc<ClientConfig>,
+    ) -> Result<Self, UpstreamsError> {
         let upstream = |(name, upstream): (&String, &config::Upstream)| {
             Ok((name.clone(), Upstream::new(name, upstream, metrics, tls)?))
         };
-        Ok(Self { by_name: config.upstreams.iter().map(upstream).collect::<Result<_, _>>()? })
+        Ok(Self { by_name: upstreams.iter().map(upstream).collect::<Result<_, _>>()? })
     }
 
     /// Is there an upstream of this name?

@@ -53,10 +53,10 @@ fn headers_of_the_connection_do_not_travel_on() {
         ("authorization", "Bearer t"),
     ]);
     let kept = end_to_end(&client);
-    assert_eq!(for_filters(&kept), [
-        ("cookie".to_owned(), b"a=1".to_vec()),
-        ("authorization".to_owned(), b"Bearer t".to_vec()),
-    ]);
+    assert_eq!(
+        for_filters(&kept),
+        [("cookie".to_owned(), b"a=1".to_vec()), ("authorization".to_owned(), b"Bearer t".to_vec()),]
+    );
 }
 
 #[test]
@@ -113,8 +113,12 @@ fn any_other_request_id_is_replaced() {
 #[test]
 fn a_route_edits_first_and_a_filter_has_the_last_word() {
     let client = headers(&[("host", "client"), ("cookie", "a"), ("x-debug", "1"), ("x-gateway", "forged")]);
-    let route = HeaderEdits { set: pairs(&[("x-gateway", "wsgate"), ("x-team", "a")]), remove: vec![HeaderName::from_static("x-debug")] };
-    let filters = Edits { set: pairs(&[("x-team", "b")]), append: pairs(&[("x-gateway", "more")]), remove: vec![COOKIE] };
+    let route = HeaderEdits {
+        set: pairs(&[("x-gateway", "wsgate"), ("x-team", "a")]),
+        remove: vec![HeaderName::from_static("x-debug")],
+    };
+    let filters =
+        Edits { set: pairs(&[("x-team", "b")]), append: pairs(&[("x-gateway", "more")]), remove: vec![COOKIE] };
     let sent = to_upstream(&client, &route, &filters);
     assert!(sent.get_all("x-gateway").iter().eq(["wsgate", "more"]));
     assert_eq!(sent["x-team"], "b");
@@ -123,7 +127,12 @@ fn a_route_edits_first_and_a_filter_has_the_last_word() {
 
 #[test]
 fn an_edit_may_set_host_but_nothing_of_the_connection() {
-    let set = pairs(&[("host", "inner"), ("sec-websocket-key", "x"), ("transfer-encoding", "chunked"), ("connection", "close")]);
+    let set = pairs(&[
+        ("host", "inner"),
+        ("sec-websocket-key", "x"),
+        ("transfer-encoding", "chunked"),
+        ("connection", "close"),
+    ]);
     let route = HeaderEdits { set: set.clone(), remove: Vec::new() };
     let filters = Edits { append: set, ..Edits::default() };
     let sent = to_upstream(&HeaderMap::new(), &route, &filters);
@@ -143,7 +152,8 @@ fn the_clients_101_carries_cookies_and_edits_but_no_other_handshake() {
         ("sec-websocket-extensions", "theirs"),
         ("server", "upstream"),
     ]);
-    let filters = Edits { set: pairs(&[("x-served-by", "wsgate")]), remove: vec![http::header::SERVER], ..Edits::default() };
+    let filters =
+        Edits { set: pairs(&[("x-served-by", "wsgate")]), remove: vec![http::header::SERVER], ..Edits::default() };
     let response: Response<()> = switching_protocols(&opening(), Some("chat"), &upstream, &filters);
     let headers = response.headers();
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);

@@ -54,7 +54,8 @@ fn retry_after_is_on_503_and_429_and_differs() {
 
 #[test]
 fn an_upstreams_answer_is_passed_on() {
-    let headers = [(header::CONTENT_TYPE, "text/plain"), (header::RETRY_AFTER, "77"), (header::WWW_AUTHENTICATE, "Bearer")];
+    let headers =
+        [(header::CONTENT_TYPE, "text/plain"), (header::RETRY_AFTER, "77"), (header::WWW_AUTHENTICATE, "Bearer")];
     let response = answered(StatusCode::SERVICE_UNAVAILABLE, &headers, Some("later")).into_response();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()[header::RETRY_AFTER], "77");

@@ -68,7 +68,10 @@ fn the_example_of_the_rfc_is_accepted() {
     let opening = result.unwrap().unwrap();
     assert!(head.starts_with("http/1.1 101 "), "{head}");
     assert_eq!(opening.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-    assert_eq!((opening.host.as_str(), opening.authority.to_str().unwrap()), ("chat.example.com", "Chat.Example.com:8080"));
+    assert_eq!(
+        (opening.host.as_str(), opening.authority.to_str().unwrap()),
+        ("chat.example.com", "Chat.Example.com:8080")
+    );
     assert_eq!((opening.path.as_str(), opening.query.as_deref()), ("/chat", Some("room=1")));
     assert_eq!(opening.subprotocols, ["chat", "superchat"]);
 }
@@ -139,17 +142,30 @@ fn a_malformed_or_ambiguous_request_is_a_400() {
         with("X-Space : a"),
         with(": nameless"),
     ];
-    let hosts = ["", "a b", "user@a", "a:", "a:+80", "a:65536", "a/b", "a..b", ".", "[::1", "[::g]", "[::1]x", "a%41", "é", "a,b"];
+    let hosts = [
+        "", "a b", "user@a", "a:", "a:+80", "a:65536", "a/b", "a..b", ".", "[::1", "[::g]", "[::1]x", "a%41", "é",
+        "a,b",
+    ];
     requests.extend(hosts.map(|host| instead("Host", &format!("Host: {host}"))));
-    let keys = ["", "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZQ=", "dGhlIHNhbXBsZSBub25jZ===", "dGhl", "dGhlIHNhbXBsZSBub25j*Q=="];
+    let keys = [
+        "",
+        "dGhlIHNhbXBsZSBub25jZQ",
+        "dGhlIHNhbXBsZSBub25jZQ=",
+        "dGhlIHNhbXBsZSBub25jZ===",
+        "dGhl",
+        "dGhlIHNhbXBsZSBub25j*Q==",
+    ];
     requests.extend(keys.map(|key| instead("Sec-WebSocket-Key", &format!("Sec-WebSocket-Key: {key}"))));
     let many = (0..=MAX_SUBPROTOCOLS).map(|n| format!("p{n}")).collect::<Vec<_>>().join(",");
     let subprotocols = ["", "a,", "a,,b", "a b", "a, a", "a;q=1", "\"a\"", "é", many.as_str()];
-    requests.extend(subprotocols.map(|names| instead("Sec-WebSocket-Protocol", &format!("Sec-WebSocket-Protocol: {names}"))));
+    requests.extend(
+        subprotocols.map(|names| instead("Sec-WebSocket-Protocol", &format!("Sec-WebSocket-Protocol: {names}"))),
+    );
     requests.push(with("Sec-WebSocket-Protocol: chat"));
     for request in requests {
         let (head, result) = answer(&request);
-        assert!(head.starts_with("http/1.1 400 "), "{request}\n{head}");
+        // hyper answers HTTP/1.0 in kind.
+        assert_eq!(head.split(' ').nth(1), Some("400"), "{request}\n{head}");
         assert!(!matches!(result, Some(Ok(_))), "{request}");
     }
 }
@@ -163,7 +179,10 @@ fn another_version_is_a_426_that_names_13() {
         let (head, _) = answer(&request);
         assert!(head.starts_with("http/1.1 426 "), "{request}\n{head}");
         assert!(head.contains("\r\nsec-websocket-version: 13\r\n"), "{head}");
-        assert!(head.contains("\r\nupgrade: websocket\r\n") && head.contains("\r\nconnection: close, upgrade\r\n"), "{head}");
+        assert!(
+            head.contains("\r\nupgrade: websocket\r\n") && head.contains("\r\nconnection: close, upgrade\r\n"),
+            "{head}"
+        );
     }
 }
 
