@@ -1,14 +1,43 @@
 //! The configuration: raw serde types are parsed and checked once, here; everything else sees only what this module
 //! validated. See `docs/configuration.md` for each key.
+//!
+//! In reading order: the validated types and their patterns; how a file becomes them (the tree with its places, the
+//! variables, the raw types and their leaves, the checks); errors; and the configuration that a command line stands for.
 
+mod types;
 pub mod pattern;
+mod document;
+mod environment;
+mod raw;
+mod leaf;
+mod units;
+mod check;
+mod error;
+mod explain;
+mod command_line;
+mod schema;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+#[cfg(test)]
+mod tests;
 
-use pattern::{HostPattern, PathPattern, PathTemplate};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+pub use error::{ConfigError, ConfigErrors, Position, Warning};
+pub use types::{
+    Admin, ChainSource, Endpoint, FailurePolicy, Filter, HeaderEdits, HostHeader, Listener, Log, LogFormat, OnReload,
+    OnStateLoss, Overflow, PushOverflow, Route, Server, SessionLimits, Target, Upstream,
+};
+
+use document::Document;
 
 /// A whole, valid configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// `[server]`
     pub server: Server,
@@ -28,276 +57,70 @@ pub struct Config {
     pub routes: Vec<Route>,
 }
 
-/// `[server]`
-#[derive(Clone, Debug)]
-pub struct Server {
-    /// Worker threads, at least 1.
-    pub workers: usize,
-    /// Where filters are looked for; absolute.
-    pub filter_dir: PathBuf,
-    /// Time between SIGTERM and the first close.
-    pub drain_delay: Duration,
-    /// Closes are spread over this.
-    pub drain_timeout: Duration,
-}
+impl Config {
+    /// `filter_dir` where none is configured.
+    pub const DEFAULT_FILTER_DIR: &str = "filters";
 
-/// `[[listeners]]`
-#[derive(Clone, Debug)]
-pub struct Listener {
-    /// Where to listen.
-    pub address: SocketAddr,
-}
+    /// Reads and checks a file. Relative paths in it start at its folder.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), ConfigErrors> {
+        let name = path.display().to_string();
+        let refuse = |why: String| {
+            let error = ConfigError { file: name.clone(), position: None, key: None, message: why };
+            ConfigErrors::new(&name, vec![error])
+        };
+        let bytes = read_bounded(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+        let text = String::from_utf8(bytes).map_err(|error| refuse(format!("is not UTF-8: {}", error.utf8_error())))?;
+        Self::parse(&text, &name, path.parent().unwrap_or(Path::new("")))
+    }
 
-/// `[admin]`
-#[derive(Clone, Debug)]
-pub struct Admin {
-    /// Loopback only.
-    pub address: SocketAddr,
-}
+    /// Checks a configuration that was read elsewhere. `file_name` is for messages; relative paths start at `base_dir`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(text: &str, file_name: &str, base_dir: &Path) -> Result<(Self, Vec<Warning>), ConfigErrors> {
+        Self::parse_with(text, file_name, base_dir, &|name| std::env::var(name).ok())
+    }
 
-/// `[log]`
-#[derive(Clone, Debug)]
-pub struct Log {
-    /// A `tracing_subscriber` filter directive list, such as `info` or `wsgate::session=debug,info`.
-    pub level: String,
-    /// Text for people or JSON for machines.
-    pub format: LogFormat,
-}
-
-/// `[log] format`
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum LogFormat {
-    /// One readable line an event.
-    Text,
-    /// One JSON object an event.
-    Json,
-}
-
-/// `[upstreams.*]`
-#[derive(Clone, Debug)]
-pub struct Upstream {
-    /// At least one.
-    pub endpoints: Vec<Endpoint>,
-    /// The `Host` that the endpoint is shown.
-    pub host_header: HostHeader,
-    /// Bound of TCP and TLS together.
-    pub connect_timeout: Duration,
-}
-
-/// One server of an upstream.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Endpoint {
-    /// `wss://`?
-    pub tls: bool,
-    /// Host name or address, without brackets.
-    pub host: String,
-    /// Port; 80 or 443 where the URL had none.
-    pub port: u16,
-    /// Path prefix of the URL without a trailing `/`; usually empty.
-    pub base_path: String,
-}
-
-/// `[upstreams.*] host_header`
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum HostHeader {
-    /// The client's `Host`.
-    Preserve,
-    /// The endpoint's host and port.
-    Endpoint,
-    /// This text.
-    Literal(String),
-}
-
-/// `[filters.*]`
-#[derive(Clone, Debug)]
-pub struct Filter {
-    /// The component, absolute.
-    pub file: PathBuf,
-    /// Handed to `init` as JSON.
-    pub config: serde_json::Value,
-    /// Instances per worker at the start, at least 1.
-    pub instances: usize,
-    /// Beyond this many sessions an instance, further instances are made.
-    pub max_sessions_per_instance: usize,
-    /// What a returned error, a trap or a spent budget does to the session concerned.
-    pub failure_policy: FailurePolicy,
-    /// Do open sessions move to a new generation?
-    pub on_reload: OnReload,
-    /// What happens to the other sessions of an instance that died.
-    pub on_state_loss: OnStateLoss,
-    /// Guest time of one call.
-    pub cpu_timeout: Duration,
-    /// Time in host calls of one call, not counted in `cpu_timeout`.
-    pub wait_timeout: Duration,
-    /// Linear memory of one instance.
-    pub memory_limit_bytes: usize,
-    /// The only bytes that may be loaded, where pinned.
-    pub sha256: Option<[u8; 32]>,
-    /// `allow.upstreams`: upstreams that `open` may choose.
-    pub allow_upstreams: Vec<String>,
-}
-
-impl Filter {
-    /// What a file without a table gets.
-    #[must_use]
-    pub fn with_defaults(file: PathBuf) -> Self {
-        Self {
-            file,
-            config: serde_json::Value::Object(serde_json::Map::new()),
-            instances: 1,
-            max_sessions_per_instance: 1000,
-            failure_policy: FailurePolicy::FailClosed,
-            on_reload: OnReload::Migrate,
-            on_state_loss: OnStateLoss::Resume,
-            cpu_timeout: Duration::from_millis(50),
-            wait_timeout: Duration::from_secs(2),
-            memory_limit_bytes: 64 << 20,
-            sha256: None,
-            allow_upstreams: Vec::new(),
+    fn parse_with(
+        text: &str,
+        file_name: &str,
+        base_dir: &Path,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(Self, Vec<Warning>), ConfigErrors> {
+        let all = |errors| ConfigErrors::new(file_name, errors);
+        let document = Document::parse(file_name, text).map_err(all)?;
+        let mut errors = Vec::new();
+        match document.read(variable, &mut errors) {
+            Some(raw) => check::check(&document, &absolute(base_dir), raw, errors).map_err(all),
+            None => Err(all(errors)),
         }
     }
-}
 
-/// `[filters.*] failure_policy`
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum FailurePolicy {
-    /// Close the connection with 1011.
-    FailClosed,
-    /// Pass the message on as it came.
-    FailOpen,
-}
-
-/// `[filters.*] on_reload`
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum OnReload {
-    /// Open sessions move.
-    Migrate,
-    /// Open sessions stay with the generation that admitted them.
-    Pin,
-}
-
-/// `[filters.*] on_state_loss`
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum OnStateLoss {
-    /// `resume` in a fresh instance, without state.
-    Resume,
-    /// Close with 1011.
-    Close,
-}
-
-/// `[[routes]]`
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// Unique; the label in metrics.
-    pub name: String,
-    /// Any host where absent.
-    pub host: Option<HostPattern>,
-    /// Which paths.
-    pub path: PathPattern,
-    /// The path that the upstream sees; the client's where absent.
-    pub path_rewrite: Option<PathTemplate>,
-    /// Where messages go.
-    pub target: Target,
-    /// The filters in order.
-    pub filters: ChainSource,
-    /// Subprotocols that may be negotiated; `None`: any that the upstream takes.
-    pub subprotocols: Option<Vec<String>>,
-    /// Edits to the request that the upstream receives.
-    pub request_headers: HeaderEdits,
-    /// Sizes and times.
-    pub limits: SessionLimits,
-}
-
-impl Route {
-    /// Does this route take every request that `other` takes, so that `other` behind it never matches?
+    /// The JSON Schema of the configuration file, as in `docs/wsgate.schema.json`.
     #[must_use]
-    pub fn covers(&self, other: &Self) -> bool {
-        let host = match (&self.host, &other.host) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(own), Some(other)) => own.covers(other),
-        };
-        host && self.path.covers(&other.path)
+    pub fn json_schema() -> serde_json::Value {
+        schema::schema()
     }
 }
 
-/// `[[routes]] upstream` or `target`
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Target {
-    /// Proxy to the upstream of this name.
-    Upstream(String),
-    /// Answer each message with itself.
-    Echo,
+/// Is this the name of a filter: `[a-z0-9][a-z0-9_-]*`, at most 64 bytes?
+#[must_use]
+pub fn is_filter_name(name: &str) -> bool {
+    check::is_filter_name(name)
 }
 
-/// `[[routes]] filters` or `filters_folder`
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum ChainSource {
-    /// Names, in order; may be empty.
-    Names(Vec<String>),
-    /// Every component in this folder (absolute), in name order.
-    Folder {
-        /// Absolute.
-        path: PathBuf,
-        /// Filters that cannot be removed from it and without which the gateway is not ready.
-        required: Vec<String>,
-        /// `removal_grace`: a removal counts after this.
-        removal_grace: Duration,
-    },
+/// One byte more than is accepted, so that what is too long is seen to be.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(document::MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
-/// `request_headers`
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct HeaderEdits {
-    /// Replaces every value of the name.
-    pub set: Vec<(http::HeaderName, http::HeaderValue)>,
-    /// Removes every value of the name.
-    pub remove: Vec<http::HeaderName>,
-}
-
-/// The limits of one session.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionLimits {
-    /// Largest message that the client may send.
-    pub client_max_payload_bytes: usize,
-    /// Largest message that the upstream may send.
-    pub upstream_max_payload_bytes: usize,
-    /// High-water mark of each outgoing queue (a message counts its bytes + 64).
-    pub queue_max_bytes: usize,
-    /// What a relayed message meets in a full queue.
-    pub overflow: Overflow,
-    /// What a pushed message (a filter's tick, later deliveries) meets in a full queue.
-    pub push_overflow: PushOverflow,
-    /// From the request's head to 101.
-    pub handshake_timeout: Duration,
-    /// A peer that takes no byte for this long is closed.
-    pub send_timeout: Duration,
-    /// The gateway pings both peers this often.
-    pub ping_interval: Option<Duration>,
-    /// A ping without a pong for this long closes.
-    pub pong_timeout: Duration,
-    /// No message either way for this long closes.
-    pub idle_timeout: Option<Duration>,
-    /// Age at which a connection is closed.
-    pub max_connection_duration: Option<Duration>,
-}
-
-/// `[[routes]] overflow`
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Overflow {
-    /// Stop reading from the sender.
-    Pause,
-    /// Close the slow peer with 1013.
-    Close,
-    /// Drop the oldest queued messages.
-    DropOldest,
-}
-
-/// `[[routes]] push_overflow`
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum PushOverflow {
-    /// Close the slow peer with 1013.
-    Close,
-    /// Drop the oldest queued messages.
-    DropOldest,
+/// The working directory may be gone; then the path stays as it is.
+fn absolute(path: &Path) -> PathBuf {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -3,11 +3,37 @@
 //! In reading order: the contract's bindings, the engine and its limits, host functions, one instance, the instances of
 //! a worker, the chain of one session, and the catalogue that turns files into generations.
 
-use std::{future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc};
+mod bindings;
+mod engine;
+mod ticker;
+mod limits;
+mod fault;
+mod allowance;
+mod tally;
+mod host;
+mod generation;
+mod compile;
+mod turn;
+mod call;
+mod interest;
+mod request;
+mod instance;
+mod pool;
+mod live;
+mod edits;
+mod member;
+mod chain;
+mod catalogue;
 
-use tokio::time::Instant;
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
-use crate::message::{CloseFrame, Direction, Kind, Message};
+use crate::message::{CloseFrame, Direction, Message};
+
+pub use catalogue::{Catalogue, FilterState, FilterStatus, GenerationStatus, LoadError};
+pub use chain::Chain;
+pub use compile::NotAFilter;
+pub use live::{ChainSpec, Live};
+pub use pool::Instances;
 
 /// The opening request of a connection, as filters see it. Kept for the life of a session that has filters, because
 /// `resume` receives it again.
@@ -147,79 +173,4 @@ pub enum Migration {
         /// Which filter.
         filter: Arc<str>,
     },
-}
-
-/// The filters of one route at one moment: an immutable list of generations.
-pub struct ChainSpec;
-
-/// Every route's chain at one moment, swapped whole.
-pub struct Live;
-
-impl Live {
-    /// The chain of a route.
-    pub fn chain(&self, _route: &str) -> Arc<ChainSpec> {
-        todo!()
-    }
-}
-
-/// The filter instances of one worker.
-pub struct Instances;
-
-/// The filters of one session. Cloning shares it.
-#[derive(Clone)]
-pub struct Chain;
-
-impl Chain {
-    /// Asks every filter in order whether the connection may open.
-    ///
-    /// # Errors
-    /// The first filter that refuses or fails; those that had admitted it hear `on-close`.
-    pub async fn open(
-        _instances: Rc<Instances>,
-        _spec: Arc<ChainSpec>,
-        _request: Rc<OpeningRequest>,
-    ) -> Result<(Self, Admission), NotAdmitted> {
-        todo!()
-    }
-
-    /// The chain it was made from; compare with [`Arc::ptr_eq`] to see whether a newer one is live.
-    pub fn spec(&self) -> &Arc<ChainSpec> {
-        todo!()
-    }
-
-    /// Does any filter want such messages? Where none does, the message passes without a run.
-    pub fn wants(&self, _direction: Direction, _kind: Kind) -> bool {
-        todo!()
-    }
-
-    /// A relayed message, in its direction's order.
-    pub fn on_message(&self, _direction: Direction, _message: Message) -> Run<Outcome> {
-        todo!()
-    }
-
-    /// A message of a topic: `on-delivery` of the filters that asked for it, then the to-client chain.
-    pub fn on_delivery(&self, _topic: &str, _message: Message) -> Run<Outcome> {
-        todo!()
-    }
-
-    /// When the next `on-tick` is due.
-    pub fn next_tick(&self) -> Option<Instant> {
-        todo!()
-    }
-
-    /// Every `on-tick` that is due.
-    pub fn on_tick(&self, _now: Instant) -> Run<Outcome> {
-        todo!()
-    }
-
-    /// Moves the session to a newer chain: `save` all, `resume` all. On any failure the old chain stays as it was.
-    /// Nothing else may run on this chain meanwhile.
-    pub fn migrate(&self, _spec: Arc<ChainSpec>) -> Run<Migration> {
-        todo!()
-    }
-
-    /// `on-close` of every filter, then releases what the instances hold for the session.
-    pub fn close(self, _by: Closer, _frame: CloseFrame) -> Run<()> {
-        todo!()
-    }
 }

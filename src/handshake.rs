@@ -1,5 +1,284 @@
-//! From an HTTP request to 101 or a refusal.
+//! From an HTTP request to 101 or a refusal: route, filters' `open`, upstream, in this order, then the session.
 
 pub mod request;
 pub mod refusal;
 pub mod headers;
+
+use std::{cell::Cell, convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use data_encoding::BASE32_NOPAD;
+use http::{HeaderMap, Request, Response, request::Parts};
+use http_body_util::Full;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpStream, sync::oneshot, time::Instant};
+
+use self::{
+    headers::{end_to_end, for_filters, set_forwarded, switching_protocols, to_upstream},
+    refusal::{HandshakeResult, Refusal},
+    request::Opening,
+};
+use crate::{
+    config::Target,
+    filter::{Admission, Chain, Closer, Instances, NotAdmitted, OpeningRequest},
+    message::CloseFrame,
+    route::{Matched, RouteTable},
+    session::{self, Opened, Registry},
+    telemetry::metrics::Metrics,
+    transport::Transport,
+    upstream::{Established, UpstreamRequest, Upstreams},
+};
+
+/// A client whose request head takes longer is left without an answer.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A request with more headers is answered 431.
+const MAX_HEADERS: usize = 100;
+/// A longer request head is answered 431.
+const MAX_HEAD_BYTES: usize = 16 << 10;
+
+/// What handshakes on one worker share.
+pub struct Context {
+    /// Every route.
+    pub routes: Arc<RouteTable>,
+    /// Every upstream.
+    pub upstreams: Arc<Upstreams>,
+    /// The worker's filter instances.
+    pub instances: Rc<Instances>,
+    /// The worker's sessions.
+    pub sessions: Rc<Registry>,
+    /// Where refusals without a route are counted.
+    pub metrics: Arc<Metrics>,
+    /// Once true, whoever still comes is answered 503.
+    pub draining: Cell<bool>,
+}
+
+/// Answers the requests of one connection. `held` is dropped when the connection is over, with or without a session.
+pub async fn serve<H: 'static>(context: Rc<Context>, stream: TcpStream, client: SocketAddr, held: Rc<H>) {
+    let service = service_fn(move |request| {
+        let handshake =
+            Handshake { context: Rc::clone(&context), client, started: Instant::now(), held: Rc::clone(&held) };
+        async move { Ok::<_, Infallible>(handshake.answer(request).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(Transport::Tcp(stream)), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%client, error = &error as &dyn std::error::Error, "no handshake");
+    }
+}
+
+/// One request on its way to an answer.
+struct Handshake<H> {
+    context: Rc<Context>,
+    client: SocketAddr,
+    started: Instant,
+    held: Rc<H>,
+}
+
+/// Counts the answer, also where the client left before it.
+struct Count<'a> {
+    metrics: &'a Metrics,
+    route: &'a str,
+    result: Cell<HandshakeResult>,
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        self.metrics.handshake(self.route, self.result.get().label());
+    }
+}
+
+impl<H: 'static> Handshake<H> {
+    async fn answer(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (parts, body) = request.into_parts();
+        let found = self.find(&parts);
+        let request = Request::from_parts(parts, body);
+        let context = Rc::clone(&self.context);
+        let route = found.as_ref().map_or("-", |(_, matched)| matched.route.name.as_str()).to_owned();
+        let count = Count { metrics: &context.metrics, route: &route, result: Cell::new(HandshakeResult::ClientGone) };
+        let client = self.client;
+        let answer = match found {
+            Ok((opening, matched)) => self.open(opening, matched, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        match answer {
+            Ok(response) => {
+                count.result.set(HandshakeResult::Switched);
+                response
+            }
+            Err(refusal) => {
+                count.result.set(refusal.result);
+                tracing::info!(%client, route, status = refusal.status.as_u16(), result = refusal.result.label(), "refused");
+                refusal.into_response()
+            }
+        }
+    }
+
+    fn find(&self, parts: &Parts) -> Result<(Opening, Matched), Refusal> {
+        if self.context.draining.get() {
+            return Err(Refusal::unavailable());
+        }
+        let opening = Opening::check(parts)?;
+        let matched = self.context.routes.find(&opening.host, &opening.path).ok_or_else(Refusal::not_found)?;
+        Ok((opening, matched))
+    }
+
+    /// Filters, then the upstream, then 101 and the session.
+    async fn open(
+        self,
+        opening: Opening,
+        matched: Matched,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
+        let route = Arc::clone(&matched.route);
+        let id = connection_id();
+        let deadline = self.started + route.limits.handshake_timeout;
+        let kept = end_to_end(request.headers());
+        let (chain, admission) = self.admit(&id, &opening, &matched, &kept, deadline).await?;
+        let offered = subprotocols(&route.allowed_subprotocols(&opening.subprotocols), &admission);
+        let upstream = match &route.target {
+            Target::Echo => None,
+            Target::Upstream(name) => {
+                let mut forwarded = kept;
+                set_forwarded(&mut forwarded, &opening, self.client, false);
+                let upstream = UpstreamRequest {
+                    path_and_query: matched.upstream_path_and_query(&opening.path, opening.query.as_deref()),
+                    headers: to_upstream(&forwarded, &route.request_headers, &admission.upstream_headers),
+                    client_host: opening.authority.clone(),
+                    subprotocols: offered.clone(),
+                };
+                let name = admission.upstream.as_deref().unwrap_or(name);
+                Some(self.context.upstreams.dial(name, upstream, deadline).await.inspect_err(|error| {
+                    tracing::warn!(
+                        connection = id,
+                        upstream = name,
+                        error = error as &dyn std::error::Error,
+                        "not dialled"
+                    );
+                })?)
+            }
+        };
+        let chosen = match &upstream {
+            Some(upstream) => upstream.subprotocol.clone(),
+            None => offered.into_iter().next(),
+        };
+        let empty = HeaderMap::new();
+        let answered = upstream.as_ref().map_or(&empty, |upstream| &upstream.response_headers);
+        let response = switching_protocols(&opening, chosen.as_deref(), answered, &admission.client_headers);
+        route.metrics.handshake_duration_seconds.observe(self.started.elapsed().as_secs_f64());
+        tokio::task::spawn_local(self.run_session(id, matched, request, chain, upstream, admission.tags));
+        Ok(response)
+    }
+
+    /// Asks the filters of the route. The calls are made by a task of their own: a client that leaves must not end a
+    /// call half way, which would cost the instance.
+    async fn admit(
+        &self,
+        id: &str,
+        opening: &Opening,
+        matched: &Matched,
+        headers: &HeaderMap,
+        deadline: Instant,
+    ) -> Result<(HeldChain, Admission), Refusal> {
+        if !matched.route.filtered {
+            return Ok((HeldChain(None), Admission::default()));
+        }
+        let instances = Rc::clone(&self.context.instances);
+        let spec = instances.live().chain(&matched.route.name);
+        let request = Rc::new(OpeningRequest {
+            connection: id.to_owned(),
+            route: matched.route.name.clone(),
+            host: opening.host.clone(),
+            path: opening.path.clone(),
+            parameters: matched.parameters.clone(),
+            query: opening.query.clone(),
+            headers: for_filters(headers),
+            subprotocols: opening.subprotocols.clone(),
+            client: self.client,
+            secure: false,
+        });
+        let (sender, receiver) = oneshot::channel();
+        tokio::task::spawn_local(async move {
+            let answer = Chain::open(Rc::clone(&instances), spec, request).await;
+            let answer = answer.map(|(chain, admission)| (HeldChain(Some((chain, instances))), admission));
+            // A chain that nobody waits for any more is closed by its drop.
+            drop(sender.send(answer));
+        });
+        match tokio::time::timeout_at(deadline, receiver).await {
+            Ok(Ok(answer)) => answer.map_err(|refused: NotAdmitted| Refusal::from(refused)),
+            Ok(Err(_)) => Err(Refusal::internal()),
+            Err(_) => Err(Refusal::timeout()),
+        }
+    }
+
+    /// Takes the socket over once hyper has written the 101, and stays until the session is over.
+    async fn run_session(
+        self,
+        id: String,
+        matched: Matched,
+        request: Request<Incoming>,
+        mut chain: HeldChain,
+        upstream: Option<Established>,
+        tags: Vec<(String, String)>,
+    ) {
+        let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
+        let Ok(parts) = upgraded.downcast::<TokioIo<Transport>>() else { return };
+        let route = matched.route;
+        let name = route.name.clone();
+        tracing::debug!(connection = id, route = name, client = %self.client, ?tags, "opened");
+        let summary = session::run(Opened {
+            route,
+            client: parts.io.into_inner(),
+            client_read_ahead: parts.read_buf,
+            upstream,
+            chain: chain.0.take(),
+            entry: self.context.sessions.enter(),
+            registry: Rc::clone(&self.context.sessions),
+        })
+        .await;
+        drop(self.held);
+        let (end, frame) = (summary.end.label(), summary.end.frame());
+        let (code, reason, by) = (frame.code_or_1005(), frame.reason, summary.end.by());
+        let (up, down) = (summary.messages_to_upstream, summary.messages_to_client);
+        let duration_ms = summary.duration.as_millis();
+        macro_rules! access {
+            ($level:expr) => {
+                tracing::event!(
+                    $level, connection = id, route = name, client = %self.client, ?tags, end, code, reason, by,
+                    duration_ms, messages_to_upstream = up, messages_to_client = down, "closed"
+                )
+            };
+        }
+        if summary.end.is_worrying() { access!(tracing::Level::WARN) } else { access!(tracing::Level::INFO) }
+    }
+}
+
+/// A chain before its session. Where no session comes about its filters hear of the end.
+struct HeldChain(Option<(Chain, Rc<Instances>)>);
+
+impl Drop for HeldChain {
+    fn drop(&mut self) {
+        if let Some((chain, _)) = self.0.take() {
+            crate::filter::finish(chain.close(Closer::Gateway, CloseFrame::new(1006, "")));
+        }
+    }
+}
+
+/// What is offered on: a filter's choice alone, where it made one.
+fn subprotocols(allowed: &[String], admission: &Admission) -> Vec<String> {
+    match &admission.subprotocol {
+        Some(chosen) => allowed.iter().filter(|name| *name == chosen).cloned().collect(),
+        None => allowed.to_vec(),
+    }
+}
+
+/// 128 random bits.
+fn connection_id() -> String {
+    BASE32_NOPAD.encode(&rand::random::<[u8; 16]>()).to_ascii_lowercase()
+}

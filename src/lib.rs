@@ -2,12 +2,18 @@
 //!
 //! The modules in reading order; dependencies point down this list.
 
+pub mod cli;
+pub mod gateway;
+pub mod admin;
+pub mod listener;
+pub mod worker;
 pub mod handshake;
+pub mod session;
 pub mod route;
 pub mod upstream;
-pub mod transport;
 pub mod http_head;
 pub mod filter;
+pub mod transport;
 pub mod message;
 pub mod telemetry;
 pub mod config;

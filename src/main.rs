@@ -1,1 +1,7 @@
-fn main() {}
+//! Arguments, configuration, logs, run, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    wsgate::cli::main()
+}

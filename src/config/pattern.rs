@@ -9,6 +9,7 @@ mod path;
 mod template;
 
 pub use host::{HostPattern, HostPatternError};
+pub(super) use path::is_plain_path;
 pub use path::{PathPattern, PathPatternError, REST, Segment};
 pub use template::{PathTemplate, PathTemplateError};
 

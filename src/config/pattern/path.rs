@@ -195,6 +195,13 @@ pub(super) fn is_path_character(character: char) -> bool {
     character.is_ascii_alphanumeric() || "-._~%!$&'()+,;=:@".contains(character)
 }
 
+/// Is this a path that can be sent as it is, without parameters?
+pub(in super::super) fn is_plain_path(path: &str) -> bool {
+    path.starts_with('/')
+        && path.chars().all(|character| character == '/' || is_path_character(character))
+        && !has_dot_segments(path)
+}
+
 /// Is one of its segments `.` or `..` to a server that decodes `%2e`, `%2f` and `%5c`, or takes `\` for `/`?
 pub(super) fn has_dot_segments(path: &str) -> bool {
     if !path.contains('.') && !path.contains("%2") {

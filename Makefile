@@ -1,0 +1,98 @@
+# `make` alone lists what there is. CARGO_TARGET_DIR is honoured everywhere.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+CARGO ?= cargo
+PYTHON ?= python3
+TARGET_DIR := $(abspath $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target))
+export CARGO_TARGET_DIR := $(TARGET_DIR)
+
+GUEST_TARGET := wasm32-wasip2
+GUESTS := $(TARGET_DIR)/$(GUEST_TARGET)/guest
+TOOLS := $(TARGET_DIR)/tools
+QUICKSTART := examples/quickstart
+
+# Filters are what users get; guests are what the tests need besides.
+FILTER_PACKAGES := $(notdir $(patsubst %/Cargo.toml,%,$(wildcard filters/*/Cargo.toml)))
+GUEST_PACKAGES := $(addprefix guest-,$(notdir $(patsubst %/Cargo.toml,%,$(wildcard tests/guests/*/Cargo.toml))))
+BUILD_GUEST := $(CARGO) build --locked --profile guest --target $(GUEST_TARGET)
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build filters ## Build all and start the quickstart: ws://127.0.0.1:8080/echo, admin on 127.0.0.1:9901
+	@cp filters/compiled/redact.wasm $(QUICKSTART)/filters.d/20-redact.wasm
+	@exec $(TARGET_DIR)/release/wsgate run --config $(QUICKSTART)/wsgate.toml
+
+.PHONY: build
+build: ## Build the gateway (release)
+	$(CARGO) build --locked --release --bin wsgate
+
+.PHONY: filters
+filters: wasm-target ## Build the filters into filters/compiled/
+	$(BUILD_GUEST) $(addprefix -p ,$(FILTER_PACKAGES))
+	@mkdir -p filters/compiled
+	@for name in $(FILTER_PACKAGES); do cp $(GUESTS)/$${name//-/_}.wasm filters/compiled/$$name.wasm.part; \
+		mv filters/compiled/$$name.wasm.part filters/compiled/$$name.wasm; done
+	@echo "filters/compiled: $(FILTER_PACKAGES)"
+
+# The second build replaces stamp.wasm by its first version again, so that both lie there side by side.
+.PHONY: guests
+guests: wasm-target ## Build the guests that the tests load
+	$(BUILD_GUEST) -p stamp --features stamp/v2
+	@cp $(GUESTS)/stamp.wasm $(GUESTS)/stamp-v2.wasm
+	$(BUILD_GUEST) $(addprefix -p ,$(FILTER_PACKAGES) $(GUEST_PACKAGES))
+
+.PHONY: wasm-target
+wasm-target: # rustup where it is; without it the target has to be there already
+	@test -d "$$(rustc --print sysroot)/lib/rustlib/$(GUEST_TARGET)" || rustup target add $(GUEST_TARGET)
+
+.PHONY: test
+test: lint guests test-tools ## Run everything: lint, guests, third-party peers, every test
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		$(CARGO) nextest run --locked --release --workspace; \
+		$(CARGO) test --locked --release --workspace --doc; \
+	else \
+		echo "cargo-nextest is not installed: one test at a time with cargo test"; \
+		$(CARGO) test --locked --release --workspace -- --test-threads=1; \
+	fi
+
+.PHONY: lint
+lint: ## Check the format, clippy, and the dependencies where cargo-deny is installed
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --release --workspace --all-targets -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check bans licenses sources; \
+	else echo "cargo-deny is not installed: deny.toml was not checked (cargo install --locked cargo-deny)"; fi
+
+.PHONY: audit
+audit: ## Check the advisories too (needs cargo-deny and the network)
+	$(CARGO) deny check
+
+.PHONY: test-tools
+test-tools: $(TOOLS)/python/installed $(TOOLS)/node/installed ## Install the third-party peers: Python websockets, kosoku, npm ws
+
+$(TOOLS)/python/installed: tests/support/python/requirements.txt
+	@rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+$(TOOLS)/node/installed: tests/support/node/package.json
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@cp $< $(@D)
+	npm install --prefix $(@D) --no-package-lock --no-audit --no-fund --silent
+	@touch $@
+
+.PHONY: bench
+bench: ## Print the tables of docs/performance.md for this machine
+	$(CARGO) build --locked --release --workspace
+	$(CARGO) run --locked --release -p wsgate-load
+
+.PHONY: docs
+docs: ## Build the API documentation of the gateway and the SDK
+	$(CARGO) doc --locked --no-deps -p wsgate -p wsgate-sdk

@@ -1,0 +1,69 @@
+//! HTTP calls, to the hosts that the filter's configuration allows: `allow = { http = ["https://authz.internal"] }`.
+//!
+//! A filter that calls [`send`] has the WIT world `filter-http`; one that does not, `filter`. Calls wait, and an instance
+//! does one call at a time: give such a filter several `instances`.
+
+use std::time::Duration;
+
+#[cfg(target_family = "wasm")]
+use crate::bindings::wsgate::filter::http_client as host;
+#[doc(inline)]
+pub use crate::bindings::wsgate::filter::http_client::{Error, Request, Response};
+use crate::bindings::wsgate::filter::types::Header;
+
+/// Sends a request and waits for the whole response. Any status is a response, not an error.
+///
+/// ```
+/// use std::time::Duration;
+/// use wsgate_sdk::http::{self, Request};
+///
+/// let request = Request::get("https://authz.internal/users/7")
+///     .with_header("accept", "application/json")
+///     .with_timeout(Duration::from_millis(500));
+/// # assert_eq!(http::send(&request), Err(http::Error::Denied));
+/// ```
+///
+/// # Errors
+///
+/// [`Error::Denied`] where the host is not allowed, [`Error::Invalid`], [`Error::Timeout`], [`Error::TooLarge`],
+/// [`Error::Unavailable`].
+pub fn send(request: &Request) -> Result<Response, Error> {
+    #[cfg(target_family = "wasm")]
+    return host::send(request);
+    #[cfg(not(target_family = "wasm"))]
+    {
+        let _ = request;
+        Err(Error::Denied)
+    }
+}
+
+impl Request {
+    /// A request without a body, with a timeout of 1 s.
+    pub fn new(method: impl Into<String>, url: impl Into<String>) -> Self {
+        Self { method: method.into(), url: url.into(), headers: Vec::new(), body: Vec::new(), timeout_ms: 1_000 }
+    }
+
+    /// A GET request.
+    pub fn get(url: impl Into<String>) -> Self {
+        Self::new("GET", url)
+    }
+
+    /// A POST request with this body.
+    pub fn post(url: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
+        Self { body: body.into(), ..Self::new("POST", url) }
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.headers.push(Header { name: name.into(), value: value.into() });
+        self
+    }
+
+    /// Sets how long the whole call may take, in whole milliseconds. The filter's `wait_timeout` bounds it too.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        self
+    }
+}

@@ -1,0 +1,133 @@
+//! `[filters.*]`, and names of filters wherever they are used.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{
+    super::{
+        leaf::{At, Table},
+        raw::RawFilter,
+        types::Filter,
+    },
+    Checker, is_filter_name, known_names,
+};
+
+/// Chains are walked for each message.
+const MAX_CHAIN: usize = 64;
+
+const KIB: usize = 1 << 10;
+const GIB: usize = 1 << 30;
+
+pub(in super::super) const A_FILTER_NAME: &str =
+    "the name of a filter; use up to 64 of a-z 0-9 _ -, first a letter or digit";
+
+impl Checker<'_> {
+    pub(super) fn filter(&mut self, name: &str, at: &At<Table<RawFilter>>) -> (String, Filter) {
+        if !is_filter_name(name) {
+            self.refuse(at, format!("{name:?} is not {A_FILTER_NAME}"));
+        }
+        let raw = &at.value;
+        let default = Filter::with_defaults(self.default_file(name));
+        let file = raw.file.as_ref().map_or(default.file, |at| self.component(at));
+        if !file.is_file() {
+            let shown = file.display();
+            match &raw.file {
+                Some(at) => self.warn(at, format!("there is no file {shown} now")),
+                None => self.warn(at, format!("there is no file {shown} now, and the table names no other")),
+            }
+        }
+        let sessions = raw.max_sessions_per_instance.as_ref();
+        let millisecond = Duration::from_millis(1);
+        let filter = Filter {
+            file,
+            config: raw.config.as_ref().map_or(default.config, |at| self.filter_config(at)),
+            instances: self.count(raw.instances.as_ref(), default.instances, 1..=1024),
+            max_sessions_per_instance: self.count(sessions, default.max_sessions_per_instance, 1..=1_000_000),
+            failure_policy: raw.failure_policy.map_or(default.failure_policy, |word| word.0),
+            on_reload: raw.on_reload.map_or(default.on_reload, |word| word.0),
+            on_state_loss: raw.on_state_loss.map_or(default.on_state_loss, |word| word.0),
+            cpu_timeout: self.time(raw.cpu_timeout.as_ref(), default.cpu_timeout, millisecond),
+            wait_timeout: self.time(raw.wait_timeout.as_ref(), default.wait_timeout, millisecond),
+            memory_limit_bytes: self.size(raw.memory_limit.as_ref(), default.memory_limit_bytes, 64 * KIB..=4 * GIB),
+            sha256: raw.sha256.map(|digest| digest.0),
+            allow_upstreams: raw.allow.upstreams.iter().map(|at| at.value.clone()).collect(),
+        };
+        self.all_differ(&raw.allow.upstreams, "upstream");
+        raw.allow.upstreams.iter().for_each(|at| self.known_upstream(at));
+        (name.to_owned(), filter)
+    }
+
+    fn default_file(&self, name: &str) -> PathBuf {
+        self.filter_dir.join(format!("{name}.wasm"))
+    }
+
+    fn component(&mut self, at: &At<String>) -> PathBuf {
+        let path = self.path(at);
+        if path.extension().is_none_or(|extension| extension != "wasm") {
+            self.refuse_as(at, "a component; write the path of a .wasm file");
+        }
+        path
+    }
+
+    fn filter_config(&mut self, at: &At<toml::Table>) -> serde_json::Value {
+        let entries = at.value.iter().map(|(key, value)| Some((key.clone(), to_json(value)?)));
+        match entries.collect::<Option<serde_json::Map<_, _>>>() {
+            Some(config) => serde_json::Value::Object(config),
+            None => {
+                self.refuse(at, "has a number that JSON cannot hold (nan or inf)");
+                serde_json::Value::Null
+            }
+        }
+    }
+
+    /// `filters` or `required_filters` of a route.
+    pub(super) fn filter_names(&mut self, raw: &At<Vec<At<String>>>, presence: Presence) -> Vec<String> {
+        if raw.value.len() > MAX_CHAIN {
+            self.refuse(raw, format!("{} filters are not accepted; write at most {MAX_CHAIN}", raw.value.len()));
+        }
+        self.all_differ(&raw.value, "filter");
+        for at in &raw.value {
+            if !is_filter_name(&at.value) {
+                self.refuse_as(at, A_FILTER_NAME);
+            } else if let Presence::Needed = presence {
+                self.known_filter(at);
+            }
+        }
+        raw.value.iter().map(|at| at.value.clone()).collect()
+    }
+
+    /// A filter has a table or a file in `filter_dir`.
+    fn known_filter(&mut self, at: &At<String>) {
+        let file = self.default_file(&at.value);
+        if self.document.has("filters", &at.value) || file.is_file() {
+            return;
+        }
+        let known: Vec<_> = self.document.names("filters").collect();
+        let tables = known_names(&at.value, &known, "there are no [filters.*] tables");
+        self.refuse_as(at, format!("a filter: there is no file {}; {tables}", file.display()));
+    }
+}
+
+/// Must a filter be there when the configuration is read?
+#[derive(Clone, Copy)]
+pub(super) enum Presence {
+    Needed,
+    Later,
+}
+
+/// `None` where JSON has no such number. Dates become strings.
+fn to_json(value: &toml::Value) -> Option<serde_json::Value> {
+    use serde_json::Value as Json;
+    use toml::Value as Toml;
+    Some(match value {
+        Toml::String(text) => Json::String(text.clone()),
+        Toml::Integer(number) => Json::from(*number),
+        Toml::Float(number) => Json::Number(serde_json::Number::from_f64(*number)?),
+        Toml::Boolean(flag) => Json::Bool(*flag),
+        Toml::Datetime(time) => Json::String(time.to_string()),
+        Toml::Array(items) => Json::Array(items.iter().map(to_json).collect::<Option<_>>()?),
+        Toml::Table(table) => {
+            let entries = table.iter().map(|(key, value)| Some((key.clone(), to_json(value)?)));
+            Json::Object(entries.collect::<Option<_>>()?)
+        }
+    })
+}

@@ -1,0 +1,163 @@
+//! `[upstreams.*]`
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{
+    super::{
+        leaf::{At, Table},
+        pattern::{HostPattern, is_plain_path},
+        raw::{RawEndpoint, RawUpstream},
+        types::{Endpoint, HostHeader, Upstream},
+    },
+    A_PLAIN_NAME, Checker, is_plain_name,
+};
+
+const MAX_ENDPOINTS: usize = 1024;
+
+impl Checker<'_> {
+    pub(super) fn upstream(&mut self, name: &str, at: &At<Table<RawUpstream>>) -> (String, Upstream) {
+        if !is_plain_name(name) {
+            self.refuse(at, format!("{name:?} is not {A_PLAIN_NAME}"));
+        }
+        let raw = &at.value;
+        let endpoints = match &raw.endpoints {
+            Some(endpoints) => self.endpoints(endpoints),
+            None => {
+                self.refuse_key(
+                    Some(at),
+                    "endpoints",
+                    "missing; write at least one, such as [\"ws://127.0.0.1:9001\"]",
+                );
+                Vec::new()
+            }
+        };
+        let default = Upstream::with_endpoints(endpoints);
+        let upstream = Upstream {
+            host_header: raw.host_header.as_ref().map_or(default.host_header, |at| self.host_header(at)),
+            connect_timeout: self.time(raw.connect_timeout.as_ref(), default.connect_timeout, Duration::from_millis(1)),
+            endpoints: default.endpoints,
+        };
+        (name.to_owned(), upstream)
+    }
+
+    fn endpoints(&mut self, raw: &At<Vec<At<RawEndpoint>>>) -> Vec<Endpoint> {
+        let count = raw.value.len();
+        let is_emptied = count == 0 && self.document.key(&raw.span).is_some_and(|key| self.is_wrong(&key));
+        if !is_emptied && !(1..=MAX_ENDPOINTS).contains(&count) {
+            self.refuse(raw, format!("{count} endpoints are not accepted; write 1 to {MAX_ENDPOINTS}"));
+        }
+        let mut seen = BTreeSet::new();
+        let mut endpoints = Vec::new();
+        for at in &raw.value {
+            let url = match &at.value {
+                RawEndpoint::Url(url) => At { value: url.clone(), span: at.span.clone() },
+                RawEndpoint::Table(table) => match &table.url {
+                    Some(url) => url.clone(),
+                    None => {
+                        self.refuse_key(Some(at), "url", "missing; write a URL such as \"ws://127.0.0.1:9001\"");
+                        continue;
+                    }
+                },
+            };
+            match parse_endpoint(&url.value) {
+                Ok(endpoint) => {
+                    if !seen.insert((endpoint.host.clone(), endpoint.port, endpoint.base_path.clone())) {
+                        self.warn(&url, "this endpoint is in the list already and gets that many shares");
+                    }
+                    endpoints.push(endpoint);
+                }
+                // The URL may hold a password.
+                Err(why @ EndpointError::UserInfo) => self.refuse(&url, why.to_string()),
+                Err(why) => self.refuse_as(&url, format!("an endpoint: {why}")),
+            }
+        }
+        endpoints
+    }
+
+    fn host_header(&mut self, at: &At<String>) -> HostHeader {
+        match at.value.as_str() {
+            "preserve" => HostHeader::Preserve,
+            "endpoint" => HostHeader::Endpoint,
+            literal => {
+                if !is_host_and_port(literal) {
+                    self.refuse_as(
+                        at,
+                        "a host; write \"preserve\", \"endpoint\" or a host such as \"chat.example.com\"",
+                    );
+                }
+                HostHeader::Literal(literal.to_owned())
+            }
+        }
+    }
+}
+
+/// Why a text is not an endpoint.
+#[derive(Clone, Copy, Debug, Eq, thiserror::Error, PartialEq)]
+pub(in super::super) enum EndpointError {
+    #[error("it begins neither with ws:// nor with wss://; write a URL such as \"ws://127.0.0.1:9001\"")]
+    Scheme,
+    #[error("a URL with \"@\" (a user name or a password) is not accepted; send credentials with request_headers")]
+    UserInfo,
+    #[error("it has a query; the client's query is passed on as it came")]
+    Query,
+    #[error("it has a fragment (\"#\"), which is never sent")]
+    Fragment,
+    #[error("its host is neither a name nor an address")]
+    Host,
+    #[error("its port is not a number from 1 to 65535")]
+    Port,
+    #[error("its path has a character that needs percent-encoding, or a \".\" or \"..\" segment")]
+    Path,
+}
+
+/// `ws://host:port/path` or `wss://…`
+pub(in super::super) fn parse_endpoint(url: &str) -> Result<Endpoint, EndpointError> {
+    // First, because a password that is not encoded may look like any other part.
+    if url.contains('@') {
+        return Err(EndpointError::UserInfo);
+    }
+    let (scheme, rest) = url.split_once("://").ok_or(EndpointError::Scheme)?;
+    let tls = match scheme.to_ascii_lowercase().as_str() {
+        "ws" => false,
+        "wss" => true,
+        _ => return Err(EndpointError::Scheme),
+    };
+    if rest.contains('#') {
+        return Err(EndpointError::Fragment);
+    }
+    if rest.contains('?') {
+        return Err(EndpointError::Query);
+    }
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (host, port) = split_port(authority)?;
+    let base_path = path.trim_end_matches('/');
+    if !base_path.is_empty() && !is_plain_path(base_path) {
+        return Err(EndpointError::Path);
+    }
+    let port = port.unwrap_or(if tls { 443 } else { 80 });
+    Ok(Endpoint { tls, host, port, base_path: base_path.to_owned() })
+}
+
+fn split_port(authority: &str) -> Result<(String, Option<u16>), EndpointError> {
+    // A colon inside brackets belongs to the address.
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    if host.contains(':') && !host.starts_with('[') {
+        return Err(EndpointError::Host);
+    }
+    let HostPattern::Exact(host) = host.parse().map_err(|_| EndpointError::Host)? else {
+        return Err(EndpointError::Host);
+    };
+    Ok((host, port.map(parse_port).transpose()?))
+}
+
+fn parse_port(digits: &str) -> Result<u16, EndpointError> {
+    let number = digits.parse().ok().filter(|&port| port != 0 && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    number.ok_or(EndpointError::Port)
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    split_port(text).is_ok()
+}

@@ -1,0 +1,315 @@
+//! The configuration as it is written. Each table refuses keys that it does not know; nothing else is checked here.
+//!
+//! The comments on the fields become the descriptions in `docs/wsgate.schema.json`.
+
+use std::{collections::BTreeMap, fmt};
+
+use schemars::JsonSchema;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+use super::{
+    leaf::{At, Count, Sha256, Size, Table, Time, TimeOrOff, Word, Workers},
+    types::{FailurePolicy, LogFormat, OnReload, OnStateLoss, Overflow, PushOverflow},
+};
+
+type Optional<T> = Option<At<T>>;
+
+/// The configuration of wsgate. Unknown keys are errors. `${NAME}` in a string is replaced by the environment variable;
+/// `$$` stands for `$`. Relative paths start at the folder of this file.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["listeners"]))]
+pub(super) struct RawConfig {
+    /// The process.
+    pub(super) server: Table<RawServer>,
+    /// Where clients connect; at least one.
+    #[schemars(length(min = 1))]
+    pub(super) listeners: Vec<At<Table<RawListener>>>,
+    /// The admin API.
+    pub(super) admin: Table<RawAdmin>,
+    /// A listener for probes and metrics alone.
+    pub(super) health: Optional<Table<RawHealth>>,
+    /// Log lines.
+    pub(super) log: Table<RawLog>,
+    /// WebSocket servers, by name.
+    pub(super) upstreams: BTreeMap<String, At<Table<RawUpstream>>>,
+    /// Settings of filters, by name. A file `<name>.wasm` in `filter_dir` is a filter without a table here.
+    pub(super) filters: BTreeMap<String, At<Table<RawFilter>>>,
+    /// The first route that matches a request takes it.
+    pub(super) routes: Vec<At<Table<RawRoute>>>,
+}
+
+/// The process.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawServer {
+    /// Worker threads.
+    #[schemars(extend("default" = "auto"))]
+    pub(super) workers: Optional<Workers>,
+    /// Where filters are looked for.
+    #[schemars(extend("default" = "filters"))]
+    pub(super) filter_dir: Optional<String>,
+    /// Time between SIGTERM and the first close, in which readiness is refused and connections are still accepted.
+    #[schemars(extend("default" = "5s"))]
+    pub(super) drain_delay: Optional<Time>,
+    /// Then connections are closed one by one over this time.
+    #[schemars(extend("default" = "20s"))]
+    pub(super) drain_timeout: Optional<Time>,
+}
+
+/// Where clients connect.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["address"]))]
+pub(super) struct RawListener {
+    /// IP address and port; port 0 takes any free one.
+    pub(super) address: Optional<String>,
+}
+
+/// The admin API.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawAdmin {
+    /// IP address and port; a loopback address.
+    #[schemars(extend("default" = "127.0.0.1:9901"))]
+    pub(super) address: Optional<String>,
+}
+
+/// A listener for `/livez`, `/readyz` and `/metrics` alone.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["address"]))]
+pub(super) struct RawHealth {
+    /// IP address and port.
+    pub(super) address: Optional<String>,
+}
+
+/// Log lines.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawLog {
+    /// `error`, `warn`, `info`, `debug`, `trace` or `off`, and after a comma others for parts of the program, such as
+    /// `info,wsgate::session=debug`.
+    #[schemars(extend("default" = "info"))]
+    pub(super) level: Optional<String>,
+    /// Readable lines or one JSON object a line.
+    #[schemars(extend("default" = "text"))]
+    pub(super) format: Option<Word<LogFormat>>,
+}
+
+/// A set of WebSocket servers of which each connection gets one.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["endpoints"]))]
+pub(super) struct RawUpstream {
+    /// The servers: `ws://` or `wss://` URLs; at least one.
+    #[schemars(length(min = 1))]
+    pub(super) endpoints: Option<At<Vec<At<RawEndpoint>>>>,
+    /// How connections are spread over the endpoints.
+    #[schemars(extend("default" = "round_robin"))]
+    pub(super) balance: Option<Word<RawBalance>>,
+    /// The `Host` that endpoints are shown: the client's (`preserve`), their own (`endpoint`), or this text.
+    #[schemars(extend("default" = "preserve"))]
+    pub(super) host_header: Optional<String>,
+    /// Bound of TCP and TLS together.
+    #[schemars(extend("default" = "5s"))]
+    pub(super) connect_timeout: Optional<Time>,
+}
+
+/// One server of an upstream.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum RawEndpoint {
+    /// Its URL.
+    Url(String),
+    /// Its URL and what else is to be said of it.
+    Table(RawEndpointTable),
+}
+
+/// One server of an upstream.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["url"]))]
+pub(super) struct RawEndpointTable {
+    /// `ws://host:port/path` or `wss://…`
+    pub(super) url: Optional<String>,
+}
+
+impl<'de> Deserialize<'de> for RawEndpoint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EndpointVisitor;
+        impl<'de> Visitor<'de> for EndpointVisitor {
+            type Value = RawEndpoint;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an endpoint; write \"ws://host:port\" or { url = \"ws://host:port\" }")
+            }
+
+            fn visit_str<E: Error>(self, url: &str) -> Result<RawEndpoint, E> {
+                Ok(RawEndpoint::Url(url.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawEndpoint, A::Error> {
+                RawEndpointTable::deserialize(MapAccessDeserializer::new(map)).map(RawEndpoint::Table)
+            }
+        }
+        deserializer.deserialize_any(EndpointVisitor)
+    }
+}
+
+/// How connections are spread.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawBalance {
+    /// One after the other.
+    RoundRobin,
+}
+
+/// Settings of one filter.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawFilter {
+    /// The component. Default: `<name>.wasm` in `filter_dir`.
+    pub(super) file: Optional<String>,
+    /// Handed to the filter's `init` as JSON.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>", extend("default" = {}))]
+    pub(super) config: Optional<toml::Table>,
+    /// Do sessions share an instance?
+    #[schemars(extend("default" = "shared"))]
+    pub(super) isolation: Option<Word<RawIsolation>>,
+    /// Instances per worker at the start.
+    #[schemars(range(min = 1, max = 1024), extend("default" = 1))]
+    pub(super) instances: Optional<Count>,
+    /// Beyond this many sessions an instance, further instances are made.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = 1000))]
+    pub(super) max_sessions_per_instance: Optional<Count>,
+    /// What a returned error, a trap or a spent budget does to the session concerned.
+    #[schemars(extend("default" = "fail_closed"))]
+    pub(super) failure_policy: Option<Word<FailurePolicy>>,
+    /// Do open sessions move to a new generation?
+    #[schemars(extend("default" = "migrate"))]
+    pub(super) on_reload: Option<Word<OnReload>>,
+    /// What happens to the other sessions of an instance that died.
+    #[schemars(extend("default" = "resume"))]
+    pub(super) on_state_loss: Option<Word<OnStateLoss>>,
+    /// The filter's own time in one call.
+    #[schemars(extend("default" = "50ms"))]
+    pub(super) cpu_timeout: Optional<Time>,
+    /// Time that one call may wait for the gateway, not counted in `cpu_timeout`.
+    #[schemars(extend("default" = "2s"))]
+    pub(super) wait_timeout: Optional<Time>,
+    /// Memory of one instance.
+    #[schemars(extend("default" = "64MiB"))]
+    pub(super) memory_limit: Optional<Size>,
+    /// The only bytes that may be loaded.
+    pub(super) sha256: Option<Sha256>,
+    /// What the filter may do beyond deciding about messages; nothing by default.
+    pub(super) allow: Table<RawAllow>,
+}
+
+/// Do sessions share an instance?
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawIsolation {
+    /// They do.
+    Shared,
+}
+
+/// What a filter may do beyond deciding about messages.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawAllow {
+    /// Upstreams that it may choose for a connection.
+    #[schemars(extend("default" = []))]
+    pub(super) upstreams: Vec<At<String>>,
+}
+
+/// Which requests go where, through which filters, within which limits.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["path"]))]
+pub(super) struct RawRoute {
+    /// Unique; the label in metrics and logs. Default: `host` and `path` together.
+    pub(super) name: Optional<String>,
+    /// A host, or `*.example.com` for every host below it. Default: any.
+    pub(super) host: Optional<String>,
+    /// Literal segments, `{parameter}` segments and an optional trailing `*`.
+    pub(super) path: Optional<String>,
+    /// The path that the upstream sees; may use the parameters of `path` and end in its `*`. Default: the client's.
+    pub(super) path_rewrite: Optional<String>,
+    /// The upstream that answers; either this or `target`.
+    pub(super) upstream: Optional<String>,
+    /// What answers without an upstream.
+    pub(super) target: Optional<Word<RawTarget>>,
+    /// The filters, in order.
+    #[schemars(extend("default" = []))]
+    pub(super) filters: Option<At<Vec<At<String>>>>,
+    /// Instead of `filters`: every component in this folder, in name order.
+    pub(super) filters_folder: Optional<String>,
+    /// Filters of `filters_folder` that cannot be removed and without which the gateway is not ready.
+    #[schemars(extend("default" = []))]
+    pub(super) required_filters: Option<At<Vec<At<String>>>>,
+    /// A file's removal from `filters_folder` counts after this.
+    #[schemars(extend("default" = "10s"))]
+    pub(super) removal_grace: Optional<Time>,
+    /// Subprotocols that may be negotiated. Default: any that the upstream takes.
+    pub(super) subprotocols: Option<Vec<At<String>>>,
+    /// Edits to the request that the upstream receives.
+    pub(super) request_headers: Table<RawHeaderEdits>,
+    /// Largest message that the client may send.
+    #[schemars(extend("default" = "1MiB"))]
+    pub(super) client_max_payload: Optional<Size>,
+    /// Largest message that the upstream may send.
+    #[schemars(extend("default" = "4MiB"))]
+    pub(super) upstream_max_payload: Optional<Size>,
+    /// High-water mark of each outgoing queue; at least the larger payload limit.
+    #[schemars(extend("default" = "4MiB"))]
+    pub(super) queue_max_size: Optional<Size>,
+    /// What a relayed message meets in a full queue.
+    #[schemars(extend("default" = "pause"))]
+    pub(super) overflow: Option<Word<Overflow>>,
+    /// What a pushed message meets in a full queue.
+    #[schemars(extend("default" = "close"))]
+    pub(super) push_overflow: Option<Word<PushOverflow>>,
+    /// From the request's head to the answer.
+    #[schemars(extend("default" = "10s"))]
+    pub(super) handshake_timeout: Optional<Time>,
+    /// A peer that takes no byte for this long is closed.
+    #[schemars(extend("default" = "10s"))]
+    pub(super) send_timeout: Optional<Time>,
+    /// The gateway pings both peers this often.
+    #[schemars(extend("default" = "25s"))]
+    pub(super) ping_interval: Optional<TimeOrOff>,
+    /// A ping without a pong for this long closes.
+    #[schemars(extend("default" = "10s"))]
+    pub(super) pong_timeout: Optional<Time>,
+    /// No message either way for this long closes.
+    #[schemars(extend("default" = "off"))]
+    pub(super) idle_timeout: Optional<TimeOrOff>,
+    /// Age at which a connection is closed.
+    #[schemars(extend("default" = "off"))]
+    pub(super) max_connection_duration: Optional<TimeOrOff>,
+}
+
+/// What answers without an upstream.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawTarget {
+    /// Each message is answered with itself.
+    Echo,
+}
+
+/// Edits to the request that the upstream receives.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawHeaderEdits {
+    /// Replaces every value of the name.
+    #[schemars(extend("default" = {}))]
+    pub(super) set: BTreeMap<String, At<String>>,
+    /// Removes every value of the name.
+    #[schemars(extend("default" = []))]
+    pub(super) remove: Vec<At<String>>,
+}

@@ -1,0 +1,339 @@
+//! The validated types: what every other module sees of the configuration.
+
+use std::{net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::pattern::{HostPattern, PathPattern, PathTemplate};
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// Where filters are looked for; absolute.
+    pub filter_dir: PathBuf,
+    /// Time between SIGTERM and the first close.
+    pub drain_delay: Duration,
+    /// Closes are spread over this.
+    pub drain_timeout: Duration,
+}
+
+impl Server {
+    /// Everything else as by default.
+    #[must_use]
+    pub fn with_filter_dir(filter_dir: PathBuf) -> Self {
+        Self {
+            workers: thread::available_parallelism().map_or(1, NonZero::get),
+            filter_dir,
+            drain_delay: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// `[[listeners]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Where to listen.
+    pub address: SocketAddr,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// Loopback only.
+    pub address: SocketAddr,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 9901)) }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// A `tracing_subscriber` filter directive list, such as `info` or `wsgate::session=debug,info`.
+    pub level: String,
+    /// Text for people or JSON for machines.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// `[log] format`
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One readable line an event.
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+/// `[upstreams.*]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// At least one.
+    pub endpoints: Vec<Endpoint>,
+    /// The `Host` that the endpoint is shown.
+    pub host_header: HostHeader,
+    /// Bound of TCP and TLS together.
+    pub connect_timeout: Duration,
+}
+
+impl Upstream {
+    /// Everything else as by default.
+    #[must_use]
+    pub fn with_endpoints(endpoints: Vec<Endpoint>) -> Self {
+        Self { endpoints, host_header: HostHeader::Preserve, connect_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// One server of an upstream.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Endpoint {
+    /// `wss://`?
+    pub tls: bool,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port; 80 or 443 where the URL had none.
+    pub port: u16,
+    /// Path prefix of the URL without a trailing `/`; usually empty.
+    pub base_path: String,
+}
+
+/// `[upstreams.*] host_header`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum HostHeader {
+    /// The client's `Host`.
+    Preserve,
+    /// The endpoint's host and port.
+    Endpoint,
+    /// This text.
+    Literal(String),
+}
+
+/// `[filters.*]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filter {
+    /// The component, absolute.
+    pub file: PathBuf,
+    /// Handed to `init` as JSON.
+    pub config: serde_json::Value,
+    /// Instances per worker at the start, at least 1.
+    pub instances: usize,
+    /// Beyond this many sessions an instance, further instances are made.
+    pub max_sessions_per_instance: usize,
+    /// What a returned error, a trap or a spent budget does to the session concerned.
+    pub failure_policy: FailurePolicy,
+    /// Do open sessions move to a new generation?
+    pub on_reload: OnReload,
+    /// What happens to the other sessions of an instance that died.
+    pub on_state_loss: OnStateLoss,
+    /// Guest time of one call.
+    pub cpu_timeout: Duration,
+    /// Time in host calls of one call, not counted in `cpu_timeout`.
+    pub wait_timeout: Duration,
+    /// Linear memory of one instance.
+    pub memory_limit_bytes: usize,
+    /// The only bytes that may be loaded, where pinned.
+    pub sha256: Option<[u8; 32]>,
+    /// `allow.upstreams`: upstreams that `open` may choose.
+    pub allow_upstreams: Vec<String>,
+}
+
+impl Filter {
+    /// What a file without a table gets.
+    #[must_use]
+    pub fn with_defaults(file: PathBuf) -> Self {
+        Self {
+            file,
+            config: serde_json::Value::Object(serde_json::Map::new()),
+            instances: 1,
+            max_sessions_per_instance: 1000,
+            failure_policy: FailurePolicy::FailClosed,
+            on_reload: OnReload::Migrate,
+            on_state_loss: OnStateLoss::Resume,
+            cpu_timeout: Duration::from_millis(50),
+            wait_timeout: Duration::from_secs(2),
+            memory_limit_bytes: 64 << 20,
+            sha256: None,
+            allow_upstreams: Vec::new(),
+        }
+    }
+}
+
+/// `[filters.*] failure_policy`
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum FailurePolicy {
+    /// Close the connection with 1011.
+    FailClosed,
+    /// Pass the message on as it came.
+    FailOpen,
+}
+
+/// `[filters.*] on_reload`
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum OnReload {
+    /// Open sessions move.
+    Migrate,
+    /// Open sessions stay with the generation that admitted them.
+    Pin,
+}
+
+/// `[filters.*] on_state_loss`
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum OnStateLoss {
+    /// `resume` in a fresh instance, without state.
+    Resume,
+    /// Close with 1011.
+    Close,
+}
+
+/// `[[routes]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Unique; the label in metrics.
+    pub name: String,
+    /// Any host where absent.
+    pub host: Option<HostPattern>,
+    /// Which paths.
+    pub path: PathPattern,
+    /// The path that the upstream sees; the client's where absent.
+    pub path_rewrite: Option<PathTemplate>,
+    /// Where messages go.
+    pub target: Target,
+    /// The filters in order.
+    pub filters: ChainSource,
+    /// Subprotocols that may be negotiated; `None`: any that the upstream takes.
+    pub subprotocols: Option<Vec<String>>,
+    /// Edits to the request that the upstream receives.
+    pub request_headers: HeaderEdits,
+    /// Sizes and times.
+    pub limits: SessionLimits,
+}
+
+impl Route {
+    /// Does this route take every request that `other` takes, so that `other` behind it never matches?
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let host = match (&self.host, &other.host) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(other)) => own.covers(other),
+        };
+        host && self.path.covers(&other.path)
+    }
+}
+
+/// `[[routes]] upstream` or `target`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Target {
+    /// Proxy to the upstream of this name.
+    Upstream(String),
+    /// Answer each message with itself.
+    Echo,
+}
+
+/// `[[routes]] filters` or `filters_folder`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ChainSource {
+    /// Names, in order; may be empty.
+    Names(Vec<String>),
+    /// Every component in this folder (absolute), in name order.
+    Folder {
+        /// Absolute.
+        path: PathBuf,
+        /// Filters that cannot be removed from it and without which the gateway is not ready.
+        required: Vec<String>,
+        /// `removal_grace`: a removal counts after this.
+        removal_grace: Duration,
+    },
+}
+
+/// `request_headers`
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct HeaderEdits {
+    /// Replaces every value of the name.
+    pub set: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// Removes every value of the name.
+    pub remove: Vec<http::HeaderName>,
+}
+
+/// The limits of one session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SessionLimits {
+    /// Largest message that the client may send.
+    pub client_max_payload_bytes: usize,
+    /// Largest message that the upstream may send.
+    pub upstream_max_payload_bytes: usize,
+    /// High-water mark of each outgoing queue (a message counts its bytes + 64).
+    pub queue_max_bytes: usize,
+    /// What a relayed message meets in a full queue.
+    pub overflow: Overflow,
+    /// What a pushed message (a filter's tick, later deliveries) meets in a full queue.
+    pub push_overflow: PushOverflow,
+    /// From the request's head to 101.
+    pub handshake_timeout: Duration,
+    /// A peer that takes no byte for this long is closed.
+    pub send_timeout: Duration,
+    /// The gateway pings both peers this often.
+    pub ping_interval: Option<Duration>,
+    /// A ping without a pong for this long closes.
+    pub pong_timeout: Duration,
+    /// No message either way for this long closes.
+    pub idle_timeout: Option<Duration>,
+    /// Age at which a connection is closed.
+    pub max_connection_duration: Option<Duration>,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            client_max_payload_bytes: 1 << 20,
+            upstream_max_payload_bytes: 4 << 20,
+            queue_max_bytes: 4 << 20,
+            overflow: Overflow::Pause,
+            push_overflow: PushOverflow::Close,
+            handshake_timeout: Duration::from_secs(10),
+            send_timeout: Duration::from_secs(10),
+            ping_interval: Some(Duration::from_secs(25)),
+            pong_timeout: Duration::from_secs(10),
+            idle_timeout: None,
+            max_connection_duration: None,
+        }
+    }
+}
+
+/// `[[routes]] overflow`
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// Stop reading from the sender.
+    Pause,
+    /// Close the slow peer with 1013.
+    Close,
+    /// Drop the oldest queued messages.
+    DropOldest,
+}
+
+/// `[[routes]] push_overflow`
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum PushOverflow {
+    /// Close the slow peer with 1013.
+    Close,
+    /// Drop the oldest queued messages.
+    DropOldest,
+}

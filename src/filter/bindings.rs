@@ -1,0 +1,14 @@
+//! The contract, `wit/0.1.0`, as Rust types. Generated, nothing else lives here.
+
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "generated from WIT, where the documentation is")]
+#![allow(unsafe_code, reason = "the generated calls skip a type check that was made when the component was loaded")]
+#![allow(clippy::all, reason = "generated")]
+
+wasmtime::component::bindgen!({
+    path: "wit/0.1.0",
+    world: "filter-http",
+    // Parameters are borrowed, so that a call copies a message once: into the guest.
+    ownership: Borrowing { duplicate_if_necessary: true },
+    imports: { default: trappable },
+    exports: { default: async },
+});

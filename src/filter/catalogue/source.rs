@@ -1,0 +1,274 @@
+//! One file that is, or was, a filter.
+
+use std::{
+    fs::{self, File, Metadata},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::LoadError;
+use crate::filter::{
+    compile::{self, NotAFilter},
+    engine::Engine,
+    generation::{Digest256, Generation, Settings},
+};
+
+/// Two reads this far apart have to agree before a file counts as written.
+const SETTLE: Duration = Duration::from_millis(40);
+/// A file that ends too early gets this long after its last change to become whole.
+const WRITING: Duration = Duration::from_secs(1);
+/// File times are too coarse to tell changes apart that are closer together than this.
+const COARSE: Duration = Duration::from_secs(3);
+
+/// A file and what was made of it.
+pub(super) struct Source {
+    pub(super) name: Arc<str>,
+    pub(super) path: PathBuf,
+    pub(super) settings: Settings,
+    /// The generation that serves, the last good one.
+    pub(super) current: Option<Arc<Generation>>,
+    pub(super) loaded_at: Option<SystemTime>,
+    pub(super) wasm_bytes: usize,
+    /// Generations before, as long as sessions have them.
+    pub(super) older: Vec<Weak<Generation>>,
+    /// Why the file's present content does not serve.
+    pub(super) error: Option<String>,
+    pub(super) missing: bool,
+    /// What was last read to the end of its treatment.
+    seen: Option<Fingerprint>,
+    /// Content that was refused, so that it is refused once.
+    refused: Option<Digest256>,
+    /// What the last read found, waiting to be found again.
+    unsettled: Option<Digest256>,
+}
+
+/// What looking at a file came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Checked {
+    Unchanged,
+    /// There is a new generation, or news for the status.
+    Changed,
+    /// It is being written: look again after this long.
+    Again(Duration),
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Fingerprint {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl From<&Metadata> for Fingerprint {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+impl Source {
+    pub(super) fn new(name: Arc<str>, path: PathBuf, settings: Settings) -> Self {
+        Self {
+            name,
+            path,
+            settings,
+            current: None,
+            loaded_at: None,
+            wasm_bytes: 0,
+            older: Vec::new(),
+            error: None,
+            missing: false,
+            seen: None,
+            refused: None,
+            unsettled: None,
+        }
+    }
+
+    /// Loads the file as it is now.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not a filter. The status says so too.
+    pub(super) fn load_now(&mut self, engine: &Arc<Engine>) -> Result<(), LoadError> {
+        let (bytes, metadata) = match read(&self.path) {
+            Ok(read) => read,
+            Err(source) => {
+                self.missing = source.kind() == io::ErrorKind::NotFound;
+                self.error = Some(source.to_string());
+                return Err(LoadError::Read { filter: self.name.to_string(), file: self.path.clone(), source });
+            }
+        };
+        let code = Digest256::of(&bytes);
+        self.seen = Some(Fingerprint::from(&metadata));
+        self.load(engine, &bytes, &code).map_err(|source| {
+            self.error = Some(source.to_string());
+            self.refused = Some(code);
+            LoadError::NotAFilter { filter: self.name.to_string(), file: self.path.clone(), source }
+        })
+    }
+
+    /// Looks whether the file changed, and loads it if it did.
+    pub(super) fn check(&mut self, engine: &Arc<Engine>, known: &[Arc<Generation>]) -> Checked {
+        let before = (self.missing, self.error.clone());
+        let checked = match fs::metadata(&self.path) {
+            Ok(metadata) => self.present(engine, known, &metadata),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.vanished(engine);
+                Checked::Unchanged
+            }
+            Err(error) => {
+                self.unreadable(&error);
+                Checked::Unchanged
+            }
+        };
+        match checked {
+            Checked::Unchanged if before != (self.missing, self.error.clone()) => Checked::Changed,
+            Checked::Unchanged | Checked::Changed | Checked::Again(_) => checked,
+        }
+    }
+
+    fn present(&mut self, engine: &Arc<Engine>, known: &[Arc<Generation>], metadata: &Metadata) -> Checked {
+        if self.missing {
+            self.missing = false;
+            engine.metrics.filter(&self.name).missing.set(0);
+        }
+        let unsure = metadata.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < COARSE));
+        if self.seen == Some(Fingerprint::from(metadata)) && !unsure {
+            return Checked::Unchanged;
+        }
+        let (bytes, metadata) = match read(&self.path) {
+            Ok(read) => read,
+            Err(error) => {
+                self.unreadable(&error);
+                return Checked::Unchanged;
+            }
+        };
+        let code = Digest256::of(&bytes);
+        let digest = self.settings.digest(&code);
+        if self.current.as_ref().is_some_and(|current| *current.digest() == digest) {
+            // Also when the good content came back after a bad one.
+            self.settle(&metadata, None);
+            return Checked::Unchanged;
+        }
+        if self.refused == Some(code) {
+            self.settle(&metadata, self.error.clone());
+            return Checked::Unchanged;
+        }
+        if self.unsettled.replace(code) != Some(code) {
+            return Checked::Again(SETTLE);
+        }
+        if let Some(generation) = known.iter().find(|known| known.filter() == &self.name && *known.digest() == digest) {
+            self.publish(generation.clone(), bytes.len());
+            self.settle(&metadata, None);
+            return Checked::Changed;
+        }
+        self.reload(engine, &bytes, &code, &metadata)
+    }
+
+    fn reload(&mut self, engine: &Arc<Engine>, bytes: &[u8], code: &Digest256, metadata: &Metadata) -> Checked {
+        let (filter, file) = (&*self.name.clone(), self.path.display().to_string());
+        match self.load(engine, bytes, code) {
+            Ok(()) => {
+                self.settle(metadata, None);
+                let generation = self.current.as_ref().map(|current| current.digest().short());
+                tracing::info!(filter, file, generation, "filter loaded");
+                engine.metrics.filter(filter).reload("ok");
+            }
+            Err(NotAFilter::Truncated(_) | NotAFilter::Empty) if is_being_written(metadata) => {
+                return Checked::Again(WRITING / 4);
+            }
+            Err(error) => {
+                let serving = self.current.as_ref().map_or("nothing".to_owned(), |current| current.digest().short());
+                tracing::error!(filter, file, serving, "filter not loaded, the last good one serves on: {error}");
+                engine.metrics.filter(filter).reload("error");
+                self.refused = Some(*code);
+                self.settle(metadata, Some(error.to_string()));
+            }
+        }
+        Checked::Changed
+    }
+
+    fn load(&mut self, engine: &Arc<Engine>, bytes: &[u8], code: &Digest256) -> Result<(), NotAFilter> {
+        let digest = self.settings.digest(code);
+        let generation = compile::load(engine, &self.name, bytes, digest, self.settings.clone())?;
+        generation.metrics().generation.inc();
+        self.publish(generation, bytes.len());
+        Ok(())
+    }
+
+    fn publish(&mut self, generation: Arc<Generation>, wasm_bytes: usize) {
+        if let Some(before) = self.current.replace(generation) {
+            self.older.push(Arc::downgrade(&before));
+        }
+        self.loaded_at = Some(SystemTime::now());
+        self.wasm_bytes = wasm_bytes;
+        self.refused = None;
+    }
+
+    fn settle(&mut self, metadata: &Metadata, error: Option<String>) {
+        self.seen = Some(Fingerprint::from(metadata));
+        self.unsettled = None;
+        if error.is_none() {
+            self.refused = None;
+        }
+        self.error = error;
+    }
+
+    fn vanished(&mut self, engine: &Arc<Engine>) {
+        self.seen = None;
+        self.unsettled = None;
+        if !self.missing {
+            self.missing = true;
+            engine.metrics.filter(&self.name).missing.set(1);
+            let file = self.path.display().to_string();
+            tracing::warn!(filter = &*self.name, file, "the file of a filter vanished: the last good one serves on");
+        }
+    }
+
+    fn unreadable(&mut self, error: &io::Error) {
+        let text = error.to_string();
+        if self.error.as_ref() != Some(&text) {
+            let file = self.path.display().to_string();
+            tracing::error!(filter = &*self.name, file, "filter not read, the last good one serves on: {error}");
+        }
+        self.seen = None;
+        self.unsettled = None;
+        self.error = Some(text);
+    }
+}
+
+fn read(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(compile::FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > compile::FILE_BYTES {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("larger than {} MiB", compile::FILE_BYTES >> 20),
+        ));
+    }
+    Ok((bytes, metadata))
+}
+
+fn is_being_written(metadata: &Metadata) -> bool {
+    let since = metadata.modified().ok().and_then(|at| at.elapsed().ok());
+    since.is_some_and(|since| since < WRITING)
+}
+
+/// The instant after a wait.
+pub(super) fn after(wait: Duration) -> Instant {
+    Instant::now() + wait
+}

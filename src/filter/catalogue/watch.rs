@@ -1,0 +1,147 @@
+//! The thread that watches files and compiles, at low priority.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::watch as latest;
+
+use super::{state::State, status::Board};
+use crate::filter::live::Live;
+
+/// Files are looked at this often even when nothing is heard: not every file system tells.
+const RESCAN: Duration = Duration::from_secs(2);
+/// After the first event, so long without another.
+const QUIET: Duration = Duration::from_millis(50);
+/// But no longer than this.
+const NOISE: Duration = Duration::from_millis(500);
+/// Compiling must not slow the workers down.
+const NICENESS: i32 = 10;
+
+/// Starts the thread. A message on the channel wakes it.
+pub(super) fn start(
+    state: State,
+    publish: latest::Sender<Arc<Live>>,
+    board: Arc<Board>,
+    stopped: Arc<AtomicBool>,
+) -> io::Result<SyncSender<()>> {
+    let (wake, woken) = sync_channel(1);
+    let mut watch = Watch { state, publish, board, watcher: watcher(wake.clone()), directories: BTreeMap::new() };
+    // Before the caller goes on: what changes from now on is heard.
+    watch.follow_directories();
+    thread::Builder::new().name("wsgate-filters".to_owned()).spawn(move || {
+        lower_priority();
+        watch.run(&woken, &stopped);
+    })?;
+    Ok(wake)
+}
+
+struct Watch {
+    state: State,
+    publish: latest::Sender<Arc<Live>>,
+    board: Arc<Board>,
+    watcher: Option<RecommendedWatcher>,
+    /// Those that are watched, with device and inode: a directory may be replaced by another.
+    directories: BTreeMap<PathBuf, (u64, u64)>,
+}
+
+impl Watch {
+    fn run(&mut self, woken: &Receiver<()>, stopped: &AtomicBool) {
+        let mut again = None;
+        while !stopped.load(Ordering::SeqCst) {
+            let rescan = Instant::now() + RESCAN;
+            let until = again.map_or(rescan, |again: Instant| again.min(rescan));
+            match woken.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(()) => quiet_down(woken),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if stopped.load(Ordering::SeqCst) {
+                return;
+            }
+            again = self.scan();
+            self.follow_directories();
+        }
+    }
+
+    fn scan(&mut self) -> Option<Instant> {
+        let scanned = self.state.scan();
+        if let Some(live) = scanned.live {
+            let live = Arc::new(live);
+            self.state.published(&live);
+            self.publish.send_replace(live);
+        }
+        self.board.post(self.state.rows(), self.state.complete());
+        scanned.again
+    }
+
+    fn follow_directories(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let wanted = self.state.directories();
+        self.directories.retain(|path, _| {
+            let keep = wanted.contains(path);
+            if !keep {
+                // It may be gone altogether.
+                let _ = watcher.unwatch(path);
+            }
+            keep
+        });
+        for path in wanted {
+            let Ok(metadata) = fs::metadata(&path) else { continue };
+            let identity = (metadata.dev(), metadata.ino());
+            if self.directories.get(&path) == Some(&identity) {
+                continue;
+            }
+            let _ = watcher.unwatch(&path);
+            match watcher.watch(&path, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    self.directories.insert(path, identity);
+                }
+                Err(error) => {
+                    tracing::debug!(path = %path.display(), "looked at every 2 s instead of watched: {error}")
+                }
+            }
+        }
+    }
+}
+
+fn watcher(wake: SyncSender<()>) -> Option<RecommendedWatcher> {
+    let heard = move |event: notify::Result<notify::Event>| {
+        // Reading a file is an event too.
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            // Full: a message is waiting already.
+            let _ = wake.try_send(());
+        }
+    };
+    match notify::recommended_watcher(heard) {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!("filters are looked at every 2 s instead of watched: {error}");
+            None
+        }
+    }
+}
+
+fn quiet_down(woken: &Receiver<()>) {
+    let end = Instant::now() + NOISE;
+    while Instant::now() < end && woken.recv_timeout(QUIET).is_ok() {}
+}
+
+fn lower_priority() {
+    // On Linux this is the thread's own; elsewhere it would be the whole process's.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!("filters are compiled at the priority of everything else: {error}");
+    }
+}

@@ -1,0 +1,105 @@
+//! Every filter's `open`, in order.
+
+use std::{rc::Rc, sync::Arc};
+
+use super::{Chain, Inner};
+use crate::{
+    config::FailurePolicy,
+    filter::{
+        Admission, Closer, NotAdmitted, OpeningRequest,
+        bindings::exports::wsgate::filter::handler::Admission as Admitted,
+        edits::{refusal_headers, refusal_status},
+        fault::{Fault, FaultKind},
+        finish,
+        live::ChainSpec,
+        member::{Member, Opened},
+        pool::Instances,
+        tally::Hook,
+    },
+    message::CloseFrame,
+};
+
+/// What the filters that had admitted a connection hear when a later one does not.
+const NOT_ADMITTED: (u16, &str) = (1008, "not admitted");
+
+pub(super) async fn open(
+    instances: Rc<Instances>,
+    spec: Arc<ChainSpec>,
+    request: Rc<OpeningRequest>,
+) -> Result<(Chain, Admission), NotAdmitted> {
+    let mut opening = Opening { admission: Admission::default(), members: Vec::with_capacity(spec.filters().len()) };
+    for generation in spec.filters() {
+        let opened = Member::open(instances.pool(generation), request.clone()).await;
+        if let Err(refused) = opening.take(generation.filter(), opened, &request) {
+            opening.abort();
+            return Err(refused);
+        }
+    }
+    let inner = Inner::new(instances, request, spec, opening.members);
+    Ok((Chain { inner }, opening.admission))
+}
+
+struct Opening {
+    admission: Admission,
+    members: Vec<Rc<Member>>,
+}
+
+impl Opening {
+    fn take(&mut self, filter: &Arc<str>, opened: Opened, request: &OpeningRequest) -> Result<(), NotAdmitted> {
+        let filter = filter.clone();
+        match opened {
+            Opened::Admitted(member, admitted) => self.admit(filter, member, admitted),
+            Opened::Failed(member, fault) => self.fault(filter, member, &fault),
+            Opened::Refused(mut refusal) => Err(NotAdmitted::Refused {
+                headers: refusal_headers(&filter, &mut refusal),
+                status: refusal_status(&filter, refusal.status),
+                body: refusal.body,
+                filter,
+            }),
+            Opened::NoRoom(fault) => {
+                tracing::warn!(
+                    filter = &*filter,
+                    connection = request.connection,
+                    cause = fault.cause,
+                    "no filter instance for a connection"
+                );
+                Err(NotAdmitted::Capacity { filter })
+            }
+        }
+    }
+
+    fn admit(&mut self, filter: Arc<str>, member: Member, mut admitted: Admitted) -> Result<(), NotAdmitted> {
+        let allowed = &member.generation().settings().allow_upstreams;
+        if let Some(upstream) = &admitted.upstream
+            && !allowed.contains(upstream)
+        {
+            let cause = format!("upstream {upstream:?} is not in the filter's allow.upstreams");
+            admitted.upstream = None;
+            self.admission.merge(&filter, admitted);
+            return self.fault(filter, member, &Fault::new(FaultKind::Verdict, cause));
+        }
+        self.admission.merge(&filter, admitted);
+        self.members.push(Rc::new(member));
+        Ok(())
+    }
+
+    fn fault(&mut self, filter: Arc<str>, member: Member, fault: &Fault) -> Result<(), NotAdmitted> {
+        member.log(fault, Hook::Open);
+        let policy = member.generation().settings().failure_policy;
+        self.members.push(Rc::new(member));
+        match policy {
+            FailurePolicy::FailClosed => Err(NotAdmitted::Fault { filter }),
+            FailurePolicy::FailOpen => Ok(()),
+        }
+    }
+
+    /// The filters that had admitted the connection hear of its end, while the client gets its answer.
+    fn abort(self) {
+        let (code, reason) = NOT_ADMITTED;
+        finish(Box::pin(async move {
+            for member in self.members {
+                member.close(Closer::Filter, &CloseFrame::new(code, reason)).await;
+            }
+        }));
+    }
+}

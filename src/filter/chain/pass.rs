@@ -1,0 +1,374 @@
+//! What a message goes through: each filter's verdict, and what the filters send by themselves.
+//!
+//! What filter i sends to the upstream passes the filters after it, what it sends to the client those before it, never
+//! itself. Everything happens in the order in which the filters asked for it.
+
+use tokio::time::Instant;
+use wasmtime::{Store, component::ResourceAny};
+
+use super::Inner;
+use crate::{
+    config::FailurePolicy,
+    filter::{
+        Effect, Outcome,
+        bindings::{
+            exports::wsgate::filter::handler::Guest,
+            wsgate::filter::types::{self, Action, CloseInfoResult, MessageParam, MessageResult, Verdict},
+        },
+        fault::{Fault, FaultKind},
+        host::Host,
+        member::{Member, NoAnswer},
+        tally::{Ending, Hook},
+    },
+    message::{CloseFrame, Direction, Message},
+};
+
+/// Actions of one call.
+const ACTIONS: usize = 1_000;
+/// Messages that the filters of a chain send by themselves in one run.
+const SENT_IN_A_RUN: usize = 4 * ACTIONS;
+
+/// A message under way.
+pub(super) struct Travel {
+    direction: Direction,
+    message: Message,
+    /// To the upstream: the next filter's index. To the client: how many filters are left, counted from the first.
+    at: usize,
+}
+
+/// What is still to do, the next thing last.
+enum Step {
+    Travel(Travel),
+    Close(Effect),
+}
+
+/// What a filter's answer means for the message that it was asked about.
+enum Then {
+    /// It goes on as it came.
+    Forward,
+    /// It goes on like this.
+    Replace(Message),
+    /// It ends here.
+    Stop,
+}
+
+/// One run through a chain.
+pub(super) struct Pass<'a> {
+    chain: &'a Inner,
+    steps: Vec<Step>,
+    effects: Vec<Effect>,
+    sent: usize,
+}
+
+impl Travel {
+    /// From one end to the other.
+    pub(super) fn whole(chain: &Inner, direction: Direction, message: Message) -> Self {
+        let at = match direction {
+            Direction::ToUpstream => 0,
+            Direction::ToClient => chain.members.len(),
+        };
+        Self { direction, message, at }
+    }
+
+    /// From behind filter `i`.
+    fn from(i: usize, direction: Direction, message: Message) -> Self {
+        let at = match direction {
+            Direction::ToUpstream => i + 1,
+            Direction::ToClient => i,
+        };
+        Self { direction, message, at }
+    }
+
+    /// The index of the next filter.
+    fn next(&mut self, filters: usize) -> Option<usize> {
+        match self.direction {
+            Direction::ToUpstream => {
+                let i = self.at;
+                self.at += 1;
+                (i < filters).then_some(i)
+            }
+            Direction::ToClient => {
+                self.at = self.at.checked_sub(1)?;
+                Some(self.at)
+            }
+        }
+    }
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn new(chain: &'a Inner) -> Self {
+        Self { chain, steps: Vec::new(), effects: Vec::new(), sent: 0 }
+    }
+
+    /// A relayed message.
+    pub(super) async fn message(mut self, travel: Travel) -> Outcome {
+        let direction = travel.direction;
+        match self.travel(travel).await {
+            Some(message) if self.steps.is_empty() => Outcome::Pass(message),
+            Some(message) => {
+                self.effects.push(Effect::Send(direction, message));
+                self.rest().await
+            }
+            None => self.rest().await,
+        }
+    }
+
+    /// A message of a topic.
+    pub(super) async fn delivery(mut self, topic: &str, mut message: Message) -> Outcome {
+        for i in (0..self.chain.members.len()).rev() {
+            let member = &self.chain.members[i];
+            if !member.interest().delivery(message.kind()) {
+                continue;
+            }
+            let param = &message;
+            let answer = member.call(Hook::OnDelivery, verdict_ending, async |store, guest, session| {
+                guest.session().call_on_delivery(store, session, topic, param.into()).await
+            });
+            let then = match answer.await {
+                Ok(Ok(Verdict::Reply(_))) => self.fault(
+                    member,
+                    Hook::OnDelivery,
+                    Fault::new(FaultKind::Verdict, "a delivery has nobody to reply to"),
+                ),
+                answer => self.judge(i, Direction::ToClient, Hook::OnDelivery, answer),
+            };
+            match then {
+                Then::Forward => {}
+                Then::Replace(new) => message = new,
+                Then::Stop => return self.rest().await,
+            }
+        }
+        let travel = Travel::whole(self.chain, Direction::ToClient, message);
+        self.message(travel).await
+    }
+
+    /// Every tick that is due.
+    pub(super) async fn tick(mut self, now: Instant) -> Outcome {
+        for i in 0..self.chain.members.len() {
+            let member = &self.chain.members[i];
+            if member.next_tick().is_none_or(|due| due > now) {
+                continue;
+            }
+            member.ticked(now);
+            let ending = |answer: &Result<Vec<Action>, String>| match answer {
+                Ok(actions) if actions.is_empty() => Ending::Ok,
+                Ok(_) => Ending::Act,
+                Err(_) => Ending::Error,
+            };
+            let answer = member.call(Hook::OnTick, ending, async |store, guest, session| {
+                guest.session().call_on_tick(store, session).await
+            });
+            let answer = answer.await.map(|answer| answer.map(Verdict::Act));
+            self.judge(i, Direction::ToClient, Hook::OnTick, answer);
+            self.work().await;
+            if matches!(self.effects.last(), Some(Effect::Close { .. })) {
+                break;
+            }
+        }
+        self.rest().await
+    }
+
+    async fn rest(mut self) -> Outcome {
+        self.work().await;
+        Outcome::Effects(self.effects)
+    }
+
+    /// Takes every step that is left. Nothing follows a close.
+    async fn work(&mut self) {
+        while let Some(step) = self.steps.pop() {
+            match step {
+                Step::Travel(travel) => {
+                    let direction = travel.direction;
+                    if let Some(message) = self.travel(travel).await {
+                        self.effects.push(Effect::Send(direction, message));
+                    }
+                }
+                Step::Close(close) => {
+                    self.effects.push(close);
+                    self.steps.clear();
+                }
+            }
+        }
+    }
+
+    /// Answers the message that arrives at the end, if one does.
+    async fn travel(&mut self, mut travel: Travel) -> Option<Message> {
+        while let Some(i) = travel.next(self.chain.members.len()) {
+            let member = &self.chain.members[i];
+            if !member.interest().message(travel.direction, travel.message.kind()) {
+                continue;
+            }
+            let (direction, message) = (travel.direction, &travel.message);
+            let answer = member
+                .call(
+                    Hook::OnMessage,
+                    verdict_ending,
+                    async |store: &mut Store<Host>, guest: &Guest, session: ResourceAny| {
+                        guest.session().call_on_message(store, session, direction.into(), message.into()).await
+                    },
+                )
+                .await;
+            match self.judge(i, direction, Hook::OnMessage, answer) {
+                Then::Forward => {}
+                Then::Replace(message) => travel.message = message,
+                Then::Stop => return None,
+            }
+        }
+        Some(travel.message)
+    }
+
+    /// Turns an answer of filter `i` into steps.
+    fn judge(
+        &mut self,
+        i: usize,
+        direction: Direction,
+        hook: Hook,
+        answer: Result<Result<Verdict, String>, NoAnswer>,
+    ) -> Then {
+        let member = &self.chain.members[i];
+        if self.chain.over.get() {
+            return Then::Stop;
+        }
+        let verdict = match answer {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(text)) => return self.fault(member, hook, Fault::new(FaultKind::Error, text)),
+            Err(NoAnswer::Fault(fault)) => return self.fault(member, hook, fault),
+            Err(NoAnswer::Close(info)) => {
+                self.close(member, hook, info);
+                return Then::Stop;
+            }
+            Err(NoAnswer::Left) => return Then::Stop,
+        };
+        match verdict {
+            Verdict::Forward => Then::Forward,
+            Verdict::Replace(message) => match self.checked(direction, message) {
+                Ok(message) => Then::Replace(message),
+                Err(fault) => self.fault(member, hook, fault),
+            },
+            Verdict::Drop => Then::Stop,
+            Verdict::Reply(message) => match self.checked(direction.opposite(), message) {
+                Ok(message) => {
+                    self.steps.push(Step::Travel(Travel::from(i, direction.opposite(), message)));
+                    Then::Stop
+                }
+                Err(fault) => self.fault(member, hook, fault),
+            },
+            Verdict::Close(info) => {
+                self.close(member, hook, info);
+                Then::Stop
+            }
+            Verdict::Act(actions) => self.act(i, hook, actions),
+            Verdict::Route(upstream) => {
+                let cause = format!("unsupported verdict: route to {upstream:?}");
+                self.fault(member, hook, Fault::new(FaultKind::Verdict, cause))
+            }
+        }
+    }
+
+    fn act(&mut self, i: usize, hook: Hook, actions: Vec<Action>) -> Then {
+        let member = &self.chain.members[i];
+        self.sent += actions.len();
+        if actions.len() > ACTIONS || self.sent > SENT_IN_A_RUN {
+            let cause = format!("{} actions in one call, {ACTIONS} allowed; {} in one run", actions.len(), self.sent);
+            member.log(&Fault::new(FaultKind::Verdict, cause), hook);
+            self.close_for_fault(member);
+            return Then::Stop;
+        }
+        let first = self.steps.len();
+        for action in actions {
+            let (direction, message) = match action {
+                Action::ToClient(message) => (Direction::ToClient, message),
+                Action::ToUpstream(message) => (Direction::ToUpstream, message),
+                Action::Close(info) => {
+                    self.close(member, hook, info);
+                    break;
+                }
+            };
+            match self.checked(direction, message) {
+                Ok(message) => self.steps.push(Step::Travel(Travel::from(i, direction, message))),
+                Err(fault) => {
+                    self.steps.truncate(first);
+                    return self.fault(member, hook, fault);
+                }
+            }
+        }
+        // The first action is to be taken first, so it has to be the last.
+        self.steps[first..].reverse();
+        Then::Stop
+    }
+
+    /// A filter may send what the peer on the other side may: to the upstream at most `client_max_payload`, to the client
+    /// at most `upstream_max_payload`.
+    fn checked(&self, direction: Direction, message: MessageResult) -> Result<Message, Fault> {
+        let message = match message {
+            MessageResult::Text(text) => Message::text(text),
+            MessageResult::Binary(bytes) => Message::binary(bytes),
+        };
+        let max = self.chain.spec.max_bytes(direction);
+        if message.len() <= max {
+            return Ok(message);
+        }
+        let cause = format!("a message of {} bytes {}, {max} allowed", message.len(), direction.label());
+        Err(Fault::new(FaultKind::Verdict, cause))
+    }
+
+    /// Closes as a filter asked. A code that must not travel is a fault.
+    fn close(&mut self, member: &Member, hook: Hook, info: CloseInfoResult) {
+        if !CloseFrame::is_sendable(info.code) {
+            let cause = format!("close code {} may not be sent", info.code);
+            member.log(&Fault::new(FaultKind::Verdict, cause), hook);
+            return self.close_for_fault(member);
+        }
+        let frame = CloseFrame::new(info.code, &info.reason);
+        let filter = member.generation().filter().clone();
+        self.steps.push(Step::Close(Effect::Close { frame, filter, fault: false }));
+    }
+
+    fn close_for_fault(&mut self, member: &Member) {
+        let frame = CloseFrame::new(1011, "filter failed");
+        let filter = member.generation().filter().clone();
+        self.steps.push(Step::Close(Effect::Close { frame, filter, fault: true }));
+    }
+
+    /// A fault of this filter on this message: its `failure_policy` decides. Lost state closes in any case.
+    fn fault(&mut self, member: &Member, hook: Hook, fault: Fault) -> Then {
+        member.log(&fault, hook);
+        let open = member.generation().settings().failure_policy == FailurePolicy::FailOpen;
+        if open && fault.kind != FaultKind::StateLoss {
+            return Then::Forward;
+        }
+        self.close_for_fault(member);
+        Then::Stop
+    }
+}
+
+fn verdict_ending(answer: &Result<Verdict, String>) -> Ending {
+    match answer {
+        Ok(Verdict::Forward) => Ending::Forward,
+        Ok(Verdict::Replace(_)) => Ending::Replace,
+        Ok(Verdict::Drop) => Ending::Drop,
+        Ok(Verdict::Reply(_)) => Ending::Reply,
+        Ok(Verdict::Close(_)) => Ending::Close,
+        Ok(Verdict::Act(_)) => Ending::Act,
+        Ok(Verdict::Route(_)) => Ending::Route,
+        Err(_) => Ending::Error,
+    }
+}
+
+impl From<Direction> for types::Direction {
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::ToUpstream => Self::ToUpstream,
+            Direction::ToClient => Self::ToClient,
+        }
+    }
+}
+
+impl<'a> From<&'a Message> for MessageParam<'a> {
+    fn from(message: &'a Message) -> Self {
+        match message {
+            Message::Text(text) => Self::Text(text),
+            Message::Binary(bytes) => Self::Binary(bytes),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! From the bytes of a file to a generation: refused with a reason, compiled, checked against the contract, and tried
+//! out in an instance of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use wasmtime::component::Component;
+
+use super::{
+    bindings::FilterHttpPre,
+    engine::Engine,
+    generation::{Digest256, Generation, Settings},
+    instance::Instance,
+};
+
+/// The largest file that is read.
+pub(super) const FILE_BYTES: u64 = 128 << 20;
+
+/// Bound of instantiation and `init` together, whatever they do.
+const CANARY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const PACKAGE: &str = "wsgate:filter/";
+const VERSION: &str = "@0.1.0";
+const HANDLER: &str = "wsgate:filter/handler@0.1.0";
+
+/// Why a file is not a filter.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAFilter {
+    /// Nothing in it.
+    #[error("the file is empty")]
+    Empty,
+    /// Not WebAssembly.
+    #[error("not WebAssembly: the file begins with {0}")]
+    Garbage(String),
+    /// A core module.
+    #[error(
+        "a core WebAssembly module, not a component: build for wasm32-wasip2, or wrap it with `wasm-tools component new`"
+    )]
+    CoreModule,
+    /// Machine code.
+    #[error("precompiled machine code (.cwasm) is not accepted: give the .wasm component it was made from")]
+    Precompiled,
+    /// Cut off.
+    #[error("the file ends too early: {0}")]
+    Truncated(String),
+    /// Not a valid component.
+    #[error("not a valid component: {0}")]
+    Invalid(String),
+    /// Another version of the contract.
+    #[error("made for {found}; this gateway speaks {HANDLER}")]
+    Version {
+        /// What the component exports.
+        found: String,
+    },
+    /// The export is not there.
+    #[error("it does not export {HANDLER}, which every filter does (it exports {exports})")]
+    NoHandler {
+        /// What it exports instead.
+        exports: String,
+    },
+    /// The export is not as it should be.
+    #[error("its export {HANDLER} differs from the contract: {0}")]
+    WrongHandler(String),
+    /// It wants something that there is not.
+    #[error("an import is not provided: {0}")]
+    Import(String),
+    /// `init` returned an error.
+    #[error("init refused the configuration: {0}")]
+    Init(String),
+    /// It trapped, or took too long, or wants more than it may have.
+    #[error("it failed when it was tried out: {0}")]
+    Canary(String),
+}
+
+/// Compiles, checks and tries. Takes long: never on a worker.
+pub(super) fn load(
+    engine: &Arc<Engine>,
+    filter: &Arc<str>,
+    bytes: &[u8],
+    digest: Digest256,
+    settings: Settings,
+) -> Result<Arc<Generation>, NotAFilter> {
+    check_header(bytes)?;
+    let component = Component::new(engine.wasm(), bytes).map_err(|error| invalid(&error))?;
+    check_world(engine, &component)?;
+    let pre = engine.linker().instantiate_pre(&component).map_err(|error| NotAFilter::Import(one_line(&error)))?;
+    let pre = FilterHttpPre::new(pre).map_err(|error| NotAFilter::WrongHandler(one_line(&error)))?;
+    let generation = Arc::new(Generation::new(engine, filter.clone(), digest, settings, pre));
+    canary(&generation)?;
+    Ok(generation)
+}
+
+fn check_header(bytes: &[u8]) -> Result<(), NotAFilter> {
+    match bytes {
+        [] => Err(NotAFilter::Empty),
+        [0x7f, b'E', b'L', b'F', ..] => Err(NotAFilter::Precompiled),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(NotAFilter::CoreModule),
+        [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(()),
+        [0, b'a', b's', b'm', ..] if bytes.len() < 8 => Err(NotAFilter::Truncated("no version".to_owned())),
+        [0, b'a', b's', b'm', version @ ..] => {
+            Err(NotAFilter::Invalid(format!("unknown binary version {:02x?}", &version[..4])))
+        }
+        _ => Err(NotAFilter::Garbage(bytes[..bytes.len().min(16)].escape_ascii().to_string())),
+    }
+}
+
+fn invalid(error: &wasmtime::Error) -> NotAFilter {
+    let text = one_line(error);
+    if text.contains("unexpected end") || text.contains("unexpected EOF") {
+        NotAFilter::Truncated(text)
+    } else {
+        NotAFilter::Invalid(text)
+    }
+}
+
+fn one_line(error: &wasmtime::Error) -> String {
+    format!("{error:#}").replace('\n', " ")
+}
+
+/// The common mistakes, in words; everything else is found by the linker and the bindings.
+fn check_world(engine: &Engine, component: &Component) -> Result<(), NotAFilter> {
+    let ty = component.component_type();
+    let other_version = |name: &&str| name.starts_with(PACKAGE) && !name.ends_with(VERSION);
+    let exports: Vec<_> = ty.exports(engine.wasm()).map(|(name, _)| name).collect();
+    let imports: Vec<_> = ty.imports(engine.wasm()).map(|(name, _)| name).collect();
+    if let Some(found) = exports.iter().chain(&imports).copied().find(other_version) {
+        return Err(NotAFilter::Version { found: found.to_owned() });
+    }
+    if exports.contains(&HANDLER) {
+        return Ok(());
+    }
+    let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+    Err(NotAFilter::NoHandler { exports })
+}
+
+/// One instance, on this thread.
+fn canary(generation: &Arc<Generation>) -> Result<(), NotAFilter> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|error| NotAFilter::Canary(error.to_string()))?;
+    let made = runtime.block_on(async { tokio::time::timeout(CANARY_TIMEOUT, Instance::make(generation)).await });
+    match made {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(fault)) if fault.kind == super::fault::FaultKind::Error => Err(NotAFilter::Init(fault.cause)),
+        Ok(Err(fault)) => Err(NotAFilter::Canary(fault.cause)),
+        Err(_) => Err(NotAFilter::Canary(format!("init took more than {} s", CANARY_TIMEOUT.as_secs()))),
+    }
+}

@@ -1,0 +1,163 @@
+//! A generation: one filter's code with its configuration, limits and rights, compiled and checked.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    allowance::Allowance,
+    bindings::FilterHttpPre,
+    engine::Engine,
+    host::Host,
+    limits::{Budget, Limits},
+    tally::Tally,
+};
+use crate::{
+    config::{FailurePolicy, Filter, OnReload, OnStateLoss},
+    telemetry::metrics::FilterMetrics,
+};
+
+/// SHA-256 of what makes a generation.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub(super) struct Digest256(pub(super) [u8; 32]);
+
+impl Digest256 {
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The first 12 hexadecimal digits, as people compare them.
+    pub(super) fn short(&self) -> String {
+        data_encoding::HEXLOWER.encode(&self.0[..6])
+    }
+}
+
+/// What a generation is made with, beside its code.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// Handed to `init`.
+    pub(super) config_json: String,
+    pub(super) limits: Limits,
+    pub(super) instances: usize,
+    pub(super) failure_policy: FailurePolicy,
+    pub(super) on_reload: OnReload,
+    pub(super) on_state_loss: OnStateLoss,
+    pub(super) allow_upstreams: Vec<String>,
+}
+
+impl Settings {
+    pub(super) fn new(filter: &Filter, largest_payload_bytes: usize) -> Self {
+        Self {
+            config_json: filter.config.to_string(),
+            limits: Limits {
+                memory_bytes: filter.memory_limit_bytes,
+                sessions: filter.max_sessions_per_instance,
+                fuel_bytes: Limits::fuel_for(largest_payload_bytes),
+                call: Budget { cpu: filter.cpu_timeout, wait: filter.wait_timeout },
+            },
+            instances: filter.instances.max(1),
+            failure_policy: filter.failure_policy,
+            on_reload: filter.on_reload,
+            on_state_loss: filter.on_state_loss,
+            allow_upstreams: filter.allow_upstreams.clone(),
+        }
+    }
+
+    /// Which generation this code makes under these settings.
+    pub(super) fn digest(&self, code: &Digest256) -> Digest256 {
+        let mut hash = Sha256::new();
+        hash.update(code.0);
+        hash.update(format!("{self:?}"));
+        Digest256(hash.finalize().into())
+    }
+}
+
+/// One loaded filter. Freed when no chain and no session has it any more.
+pub(super) struct Generation {
+    /// Unique in the process, in the order of loading.
+    serial: u64,
+    filter: Arc<str>,
+    digest: Digest256,
+    settings: Settings,
+    pre: FilterHttpPre<Host>,
+    engine: Arc<Engine>,
+    tally: Tally,
+    fault_lines: Allowance,
+    /// Of all workers.
+    pub(super) sessions: AtomicUsize,
+    /// Of all workers.
+    pub(super) instances: AtomicUsize,
+}
+
+impl Generation {
+    pub(super) fn new(
+        engine: &Arc<Engine>,
+        filter: Arc<str>,
+        digest: Digest256,
+        settings: Settings,
+        pre: FilterHttpPre<Host>,
+    ) -> Self {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        Self {
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            tally: Tally::new(engine.metrics.filter(&filter)),
+            filter,
+            digest,
+            settings,
+            pre,
+            engine: engine.clone(),
+            fault_lines: Allowance::new(),
+            sessions: AtomicUsize::new(0),
+            instances: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    pub(super) fn filter(&self) -> &Arc<str> {
+        &self.filter
+    }
+
+    pub(super) fn digest(&self) -> &Digest256 {
+        &self.digest
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.settings.limits
+    }
+
+    pub(super) fn pre(&self) -> &FilterHttpPre<Host> {
+        &self.pre
+    }
+
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    pub(super) fn fault_lines(&self) -> &Allowance {
+        &self.fault_lines
+    }
+
+    pub(super) fn metrics(&self) -> &FilterMetrics {
+        self.tally.metrics()
+    }
+}
+
+impl std::fmt::Debug for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@{}", self.filter, self.digest.short())
+    }
+}

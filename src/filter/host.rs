@@ -1,0 +1,123 @@
+//! What a guest reaches of the gateway: the data of its Store, and thin host functions over it. WASI is there because the
+//! standard libraries of guests ask for it, without any right: no files, sockets, environment or arguments.
+
+pub(super) mod custom;
+mod denied;
+pub(super) mod logging;
+mod output;
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use slab::Slab;
+use wasmtime::component::{HasData, ResourceTable};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::{
+    bindings::wsgate::filter::{clock, metrics, types},
+    generation::Generation,
+    limits::{self, Limiter},
+};
+use custom::CustomHandle;
+use logging::GuestLog;
+use output::GuestOutput;
+
+/// The clock of `monotonic-ns` counts from here, the same for all guests.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// The data of one Store.
+pub(super) struct Host {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    pub(super) limiter: Limiter,
+    log: Arc<GuestLog>,
+    custom: CustomHandle,
+    /// The connections of the instance's sessions, for log lines.
+    connections: Slab<Arc<str>>,
+    /// Whose call is being made.
+    current: Option<usize>,
+}
+
+/// Tells the bindings that host functions live on [`Host`].
+pub(super) struct HostData;
+
+impl HasData for HostData {
+    type Data<'a> = &'a mut Host;
+}
+
+impl Host {
+    pub(super) fn new(generation: &Generation) -> Self {
+        let log = Arc::new(GuestLog::new(generation.filter().clone()));
+        let wasi = WasiCtx::builder()
+            .stdout(GuestOutput::new(log.clone(), tracing::Level::INFO))
+            .stderr(GuestOutput::new(log.clone(), tracing::Level::WARN))
+            .max_random_size(limits::RANDOM_BYTES)
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false)
+            .build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits::WASI_RESOURCES);
+        Self {
+            wasi,
+            table,
+            limiter: Limiter::new(generation.limits(), generation.metrics().memory_bytes.clone()),
+            log,
+            custom: generation.engine().custom.handle(generation.filter()),
+            connections: Slab::new(),
+            current: None,
+        }
+    }
+
+    /// A session is about to be made; the key names it in [`Host::enter`].
+    pub(super) fn add_connection(&mut self, connection: Arc<str>) -> usize {
+        self.connections.insert(connection)
+    }
+
+    /// A session is gone.
+    pub(super) fn remove_connection(&mut self, key: usize) {
+        self.connections.try_remove(key);
+    }
+
+    /// The next call is made for this session, or for none.
+    pub(super) fn enter(&mut self, key: Option<usize>) {
+        self.current = key;
+    }
+
+    fn connection(&self) -> &str {
+        self.current.and_then(|key| self.connections.get(key)).map_or("-", |connection| connection)
+    }
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl types::Host for Host {}
+
+impl clock::Host for Host {
+    fn now_ms(&mut self) -> wasmtime::Result<u64> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn monotonic_ns(&mut self) -> wasmtime::Result<u64> {
+        Ok(u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+impl metrics::Host for Host {
+    fn add(&mut self, counter: String, labels: Vec<(String, String)>, by: u64) -> wasmtime::Result<()> {
+        self.custom.add(&counter, &labels, by);
+        Ok(())
+    }
+
+    fn observe(&mut self, histogram: String, labels: Vec<(String, String)>, value: f64) -> wasmtime::Result<()> {
+        self.custom.observe(&histogram, &labels, value);
+        Ok(())
+    }
+}

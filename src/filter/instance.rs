@@ -1,0 +1,235 @@
+//! One instance of a generation: a Store, and one call into it at a time.
+
+use std::{
+    cell::{Cell, RefCell},
+    pin::pin,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use wasmtime::{Store, UpdateDeadline, component::ResourceAny};
+
+use super::{
+    bindings::{FilterHttp, exports::wsgate::filter::handler::Guest},
+    call::Metered,
+    fault::{Fault, FaultKind},
+    generation::Generation,
+    host::Host,
+    interest::Interest,
+    limits::{self, Budget, Meter},
+    tally::{Ending, Hook},
+    turn::Turn,
+};
+
+/// Lives on one worker. Dies with the first trap or spent budget.
+pub(super) struct Instance {
+    generation: Arc<Generation>,
+    interest: Interest,
+    turn: Rc<Turn>,
+    /// Away while a call is made; gone for good once the instance is dead.
+    body: Cell<Option<Box<Body>>>,
+    dead: Cell<bool>,
+    /// Sessions that have a place here, admitted or about to be.
+    pub(super) sessions: Cell<usize>,
+    /// Guest sessions whose connection ended without a word; released before the next session is made.
+    abandoned: RefCell<Vec<(ResourceAny, usize)>>,
+}
+
+struct Body {
+    store: Store<Host>,
+    guest: FilterHttp,
+    meter: Arc<Meter>,
+    _census: Census,
+}
+
+/// A call that did not answer.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// The instance had died before the call began: nothing happened, another instance may be asked.
+    Gone,
+    /// The call failed, and the instance with it.
+    Fault(Fault),
+}
+
+impl Instance {
+    /// Instantiates the component and calls `init`.
+    pub(super) async fn make(generation: &Arc<Generation>) -> Result<Rc<Self>, Fault> {
+        let meter = Meter::new();
+        let mut store = store(generation, &meter);
+        let pre = generation.pre();
+        let config = &generation.settings().config_json;
+        let (made, took) = {
+            let call = pin!(async {
+                let guest = pre.instantiate_async(&mut store).await?;
+                let interest = guest.wsgate_filter_handler().call_init(&mut store, config).await?;
+                Ok((guest, interest))
+            });
+            Metered::new(call, &meter, &generation.engine().ticker, &limits::LOAD).await
+        };
+        let ending = match &made {
+            Ok((_, Ok(_))) => Ending::Ok,
+            Ok((_, Err(_))) => Ending::Error,
+            Err(_) => Ending::Fault,
+        };
+        generation.tally().count(Hook::Init, ending, took);
+        let (guest, interest) = made?;
+        let interest = interest.map_err(|text| Fault::new(FaultKind::Error, text))?;
+        let census = Census::new(generation);
+        Ok(Rc::new(Self {
+            generation: generation.clone(),
+            interest: Interest::new(&interest),
+            turn: Rc::default(),
+            body: Cell::new(Some(Box::new(Body { store, guest, meter, _census: census }))),
+            dead: Cell::new(false),
+            sessions: Cell::new(0),
+            abandoned: RefCell::default(),
+        }))
+    }
+
+    /// What `init` declared.
+    pub(super) fn interest(&self) -> Interest {
+        self.interest
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead.get()
+    }
+
+    /// The call that is being made, if any, and those that wait.
+    pub(super) fn busy(&self) -> usize {
+        usize::from(self.turn.is_taken()) + self.turn.waiting()
+    }
+
+    /// Makes a call for the session with this key. Waits for its turn; then it completes in one poll unless the guest
+    /// waits in a host function or runs for more than a millisecond.
+    pub(super) async fn call<R>(
+        &self,
+        hook: Hook,
+        key: Option<usize>,
+        ending: impl FnOnce(&R) -> Ending,
+        call: impl AsyncFnOnce(&mut Store<Host>, &Guest) -> wasmtime::Result<R>,
+    ) -> Result<R, Unanswered> {
+        let _turn = self.turn.take().await;
+        let Some(body) = self.body.take() else { return Err(Unanswered::Gone) };
+        let mut occupied = Occupied { instance: self, body: Some(body) };
+        let Some(body) = &mut occupied.body else { return Err(Unanswered::Gone) };
+        let Body { store, guest, meter, .. } = &mut **body;
+        store.data_mut().enter(key);
+        store.set_epoch_deadline(1);
+        let (result, took) = {
+            let engine = self.generation.engine();
+            let call = pin!(call(store, guest.wsgate_filter_handler()));
+            Metered::new(call, meter, &engine.ticker, self.budget()).await
+        };
+        match result {
+            Ok(answer) => {
+                occupied.give_back();
+                self.generation.tally().count(hook, ending(&answer), took);
+                Ok(answer)
+            }
+            Err(error) => {
+                self.generation.tally().count(hook, Ending::Fault, took);
+                Err(Unanswered::Fault(error.into()))
+            }
+        }
+    }
+
+    /// Runs without the guest on what its Store holds for the gateway; `None` while a call is made or when dead.
+    pub(super) fn host<R>(&self, f: impl FnOnce(&mut Host) -> R) -> Option<R> {
+        let mut body = self.body.take()?;
+        let result = f(body.store.data_mut());
+        self.body.set(Some(body));
+        Some(result)
+    }
+
+    /// Runs the destructor of a session. A fault ends the instance like any other.
+    pub(super) async fn release(&self, session: ResourceAny, key: usize) -> Result<(), Unanswered> {
+        self.call(
+            Hook::Release,
+            Some(key),
+            |()| Ending::Ok,
+            async |store, _| {
+                session.resource_drop_async(&mut *store).await?;
+                store.data_mut().remove_connection(key);
+                Ok(())
+            },
+        )
+        .await
+    }
+
+    /// A session ended without being released.
+    pub(super) fn abandon(&self, session: ResourceAny, key: usize) {
+        if !self.is_dead() {
+            self.abandoned.borrow_mut().push((session, key));
+        }
+    }
+
+    /// Releases what was abandoned.
+    pub(super) async fn sweep(&self) -> Result<(), Unanswered> {
+        loop {
+            let next = self.abandoned.borrow_mut().pop();
+            let Some((session, key)) = next else { return Ok(()) };
+            self.release(session, key).await?;
+        }
+    }
+
+    fn budget(&self) -> &Budget {
+        &self.generation.limits().call
+    }
+}
+
+fn store(generation: &Arc<Generation>, meter: &Arc<Meter>) -> Store<Host> {
+    let mut store = Store::new(generation.engine().wasm(), Host::new(generation));
+    let limits = generation.limits();
+    store.limiter(|host| &mut host.limiter);
+    store.set_hostcall_fuel(limits.fuel_bytes);
+    store.set_max_component_handles(limits.sessions.saturating_add(limits::SPARE_HANDLES));
+    let meter = meter.clone();
+    store.epoch_deadline_callback(move |_| {
+        meter.slice(Instant::now())?;
+        // tokio's own yield lets the worker look at its sockets before it comes back here.
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    });
+    store.set_epoch_deadline(1);
+    store
+}
+
+/// A body that is out for a call. Dropped with it, the instance is dead.
+struct Occupied<'a> {
+    instance: &'a Instance,
+    body: Option<Box<Body>>,
+}
+
+impl Occupied<'_> {
+    fn give_back(&mut self) {
+        self.instance.body.set(self.body.take());
+    }
+}
+
+impl Drop for Occupied<'_> {
+    fn drop(&mut self) {
+        if self.body.is_some() {
+            self.instance.dead.set(true);
+            self.instance.abandoned.borrow_mut().clear();
+        }
+    }
+}
+
+/// Counts a live instance.
+struct Census(Arc<Generation>);
+
+impl Census {
+    fn new(generation: &Arc<Generation>) -> Self {
+        generation.instances.fetch_add(1, Ordering::Relaxed);
+        generation.metrics().instances.inc();
+        Self(generation.clone())
+    }
+}
+
+impl Drop for Census {
+    fn drop(&mut self) {
+        self.0.instances.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics().instances.dec();
+    }
+}

@@ -1,0 +1,108 @@
+//! Counts and times calls. Handles are kept, because looking them up hashes three labels.
+
+use std::{sync::OnceLock, time::Duration};
+
+use prometheus::{Histogram, IntCounter};
+
+use crate::telemetry::metrics::FilterMetrics;
+
+/// A function of the contract.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Hook {
+    Init,
+    Open,
+    Resume,
+    OnMessage,
+    OnDelivery,
+    OnTick,
+    OnClose,
+    Save,
+    /// The destructor of a session.
+    Release,
+}
+
+const HOOKS: usize = Hook::Release as usize + 1;
+
+impl Hook {
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Open => "open",
+            Self::Resume => "resume",
+            Self::OnMessage => "on_message",
+            Self::OnDelivery => "on_delivery",
+            Self::OnTick => "on_tick",
+            Self::OnClose => "on_close",
+            Self::Save => "save",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Ending {
+    Ok,
+    Admit,
+    Refuse,
+    Forward,
+    Replace,
+    Drop,
+    Reply,
+    Close,
+    Act,
+    Route,
+    KeepOld,
+    Error,
+    Fault,
+}
+
+const ENDINGS: usize = Ending::Fault as usize + 1;
+
+impl Ending {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Admit => "admit",
+            Self::Refuse => "refuse",
+            Self::Forward => "forward",
+            Self::Replace => "replace",
+            Self::Drop => "drop",
+            Self::Reply => "reply",
+            Self::Close => "close",
+            Self::Act => "act",
+            Self::Route => "route",
+            Self::KeepOld => "keep_old",
+            Self::Error => "error",
+            Self::Fault => "fault",
+        }
+    }
+}
+
+/// The counters of one filter's calls.
+pub(super) struct Tally {
+    metrics: FilterMetrics,
+    hooks: [HookTally; HOOKS],
+}
+
+#[derive(Default)]
+struct HookTally {
+    duration: OnceLock<Histogram>,
+    endings: [OnceLock<IntCounter>; ENDINGS],
+}
+
+impl Tally {
+    pub(super) fn new(metrics: FilterMetrics) -> Self {
+        Self { metrics, hooks: Default::default() }
+    }
+
+    pub(super) fn metrics(&self) -> &FilterMetrics {
+        &self.metrics
+    }
+
+    pub(super) fn count(&self, hook: Hook, ending: Ending, took: Duration) {
+        let tally = &self.hooks[hook as usize];
+        tally.duration.get_or_init(|| self.metrics.duration(hook.label())).observe(took.as_secs_f64());
+        tally.endings[ending as usize].get_or_init(|| self.metrics.calls(hook.label(), ending.label())).inc();
+    }
+}

@@ -1,0 +1,235 @@
+//! Builds everything from a configuration, runs it, and takes it down again.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use thiserror::Error;
+use tokio::{
+    net::TcpListener,
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{
+    admin::{self, AdminState, Readiness},
+    config::{ChainSource, Config, Target},
+    filter::{Catalogue, FilterStatus, LoadError},
+    listener,
+    route::RouteTable,
+    telemetry::metrics::Metrics,
+    upstream::{Upstreams, UpstreamsError},
+    worker::{Shared, Worker},
+};
+
+/// Why the gateway did not start, or stopped.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    /// The metrics cannot be registered.
+    #[error("metrics")]
+    Metrics(#[from] prometheus::Error),
+    /// A filter that a route needs cannot be loaded.
+    #[error("cannot load the filters")]
+    Filters(#[from] LoadError),
+    /// An upstream cannot be used.
+    #[error("cannot use the upstreams")]
+    Upstreams(#[from] UpstreamsError),
+    /// An address cannot be bound.
+    #[error("cannot listen on {address} ({what})")]
+    Bind {
+        /// Which configuration table asked for it.
+        what: &'static str,
+        /// As configured.
+        address: SocketAddr,
+        /// Such as: address in use.
+        #[source]
+        source: io::Error,
+    },
+    /// Threads, timers or signals cannot be had.
+    #[error("cannot start")]
+    System(#[source] io::Error),
+}
+
+/// Runs until a signal says to stop and every connection is drained.
+///
+/// # Errors
+/// Whatever keeps the gateway from starting.
+pub fn run(config: Config) -> Result<(), GatewayError> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)?;
+    runtime.block_on(async {
+        let metrics = Arc::new(Metrics::new()?);
+        Gateway::start(Arc::new(config), &metrics).await?.serve().await
+    })
+}
+
+struct Gateway {
+    config: Arc<Config>,
+    catalogue: Arc<Catalogue>,
+    readiness: Arc<Readiness>,
+    listeners: Vec<TcpListener>,
+    workers: Arc<[Worker]>,
+    signals: Signals,
+    /// Admin and health servers; they outlive the drain.
+    servers: JoinSet<()>,
+}
+
+impl Gateway {
+    async fn start(config: Arc<Config>, metrics: &Arc<Metrics>) -> Result<Self, GatewayError> {
+        let signals = Signals::new().map_err(GatewayError::System)?;
+        let mut listeners = Vec::new();
+        for listener in &config.listeners {
+            listeners.push(bind("listeners", listener.address).await?);
+        }
+        let admin = bind("admin", config.admin.address).await?;
+        let health = match config.health {
+            Some(address) => Some(bind("health", address).await?),
+            None => None,
+        };
+        let catalogue = Arc::new(load_filters(&config, metrics).await?);
+        let shared = Shared {
+            routes: Arc::new(RouteTable::new(&config, metrics)),
+            upstreams: Arc::new(Upstreams::new(&config, metrics)?),
+            catalogue: Arc::clone(&catalogue),
+            metrics: Arc::clone(metrics),
+        };
+        let workers: io::Result<Vec<Worker>> =
+            (0..config.server.workers).map(|index| Worker::start(index, shared.clone())).collect();
+        let readiness = Arc::new(Readiness::new());
+        let mut gateway = Self {
+            config,
+            catalogue,
+            readiness,
+            listeners,
+            workers: workers.map_err(GatewayError::System)?.into(),
+            signals,
+            servers: JoinSet::new(),
+        };
+        gateway.announce(&admin, health.as_ref()).map_err(GatewayError::System)?;
+        gateway.serve_admin(metrics, admin, health);
+        Ok(gateway)
+    }
+
+    fn serve_admin(&mut self, metrics: &Arc<Metrics>, admin: TcpListener, health: Option<TcpListener>) {
+        let catalogue = Arc::clone(&self.catalogue);
+        let state = Arc::new(AdminState::new(
+            Arc::clone(metrics),
+            Arc::clone(&self.readiness),
+            Box::new(move || catalogue.status()),
+        ));
+        self.servers.spawn(admin::serve(admin, Arc::clone(&state)));
+        if let Some(health) = health {
+            self.servers.spawn(admin::serve_health(health, state));
+        }
+    }
+
+    async fn serve(mut self) -> Result<(), GatewayError> {
+        let (stop, stopped) = watch::channel(false);
+        let mut accepting = JoinSet::new();
+        for listener in self.listeners.drain(..) {
+            accepting.spawn(listener::accept(listener, Arc::clone(&self.workers), stopped.clone()));
+        }
+        self.readiness.started();
+        let skip_delay = self.signals.next().await == Stop::Now;
+        self.readiness.draining();
+        let server = &self.config.server;
+        if !skip_delay && !server.drain_delay.is_zero() {
+            tracing::info!(delay_ms = server.drain_delay.as_millis(), "draining: not ready, still accepting");
+            tokio::select! {
+                () = tokio::time::sleep(server.drain_delay) => {}
+                _ = self.signals.next() => {}
+            }
+        }
+        tracing::info!(over_ms = server.drain_timeout.as_millis(), "closing connections");
+        let _ = stop.send(true);
+        while accepting.join_next().await.is_some() {}
+        let drains = self.workers.iter().map(|worker| worker.drain(server.drain_timeout));
+        tokio::select! {
+            _ = futures_util::future::join_all(drains) => {}
+            _ = self.signals.next() => tracing::warn!("another signal: leaving at once"),
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// Says on stdout what runs, in lines that scripts can read; the last is `ready`.
+    fn announce(&self, admin: &TcpListener, health: Option<&TcpListener>) -> io::Result<()> {
+        let mut out = String::new();
+        let mut line = |what: &str, text: &str| out.push_str(&format!("{what:<10}{text}\n"));
+        line("wsgate", env!("CARGO_PKG_VERSION"));
+        let mut try_url = None;
+        for listener in &self.listeners {
+            let url = format!("ws://{}", listener.local_addr()?);
+            line("listener", &url);
+            try_url.get_or_insert(url);
+        }
+        line("admin", &format!("http://{}", admin.local_addr()?));
+        if let Some(health) = health {
+            line("health", &format!("http://{}", health.local_addr()?));
+        }
+        for route in &self.config.routes {
+            let target = match &route.target {
+                Target::Echo => "echo".to_owned(),
+                Target::Upstream(name) => format!("upstream {name}"),
+            };
+            let chain = match &route.filters {
+                ChainSource::Names(names) if names.is_empty() => "no filters".to_owned(),
+                ChainSource::Names(names) => format!("filters {}", names.join(", ")),
+                ChainSource::Folder { path, .. } => format!("filters from {}", path.display()),
+            };
+            line("route", &format!("{}  {} -> {target}  ({chain})", route.name, route.path));
+        }
+        for FilterStatus { name, file, generation, .. } in self.catalogue.status() {
+            let generation = generation.as_deref().unwrap_or("not loaded");
+            line("filter", &format!("{name}  {generation}  {}", file.display()));
+        }
+        if let (Some(url), Some(route)) = (try_url, self.config.routes.first()) {
+            line("try", &format!("wsgate connect {url}{}", route.path.to_string().trim_end_matches('*')));
+        }
+        out.push_str("ready\n");
+        // A closed stdout is no reason not to serve.
+        let mut stdout = io::stdout().lock();
+        let _ = stdout.write_all(out.as_bytes()).and_then(|()| stdout.flush());
+        Ok(())
+    }
+}
+
+/// Compiling blocks, so it has a thread of its own.
+async fn load_filters(config: &Arc<Config>, metrics: &Arc<Metrics>) -> Result<Catalogue, GatewayError> {
+    let (config, metrics) = (Arc::clone(config), Arc::clone(metrics));
+    let loading = tokio::task::spawn_blocking(move || Catalogue::start(&config, &metrics));
+    Ok(loading.await.map_err(|error| GatewayError::System(io::Error::other(error)))??)
+}
+
+async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, GatewayError> {
+    TcpListener::bind(address).await.map_err(|source| GatewayError::Bind { what, address, source })
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stop {
+    /// SIGTERM: balancers need time to notice.
+    Gently,
+    /// SIGINT: somebody waits for the prompt.
+    Now,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> Stop {
+        tokio::select! {
+            _ = self.terminate.recv() => Stop::Gently,
+            _ = self.interrupt.recv() => Stop::Now,
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Accepts connections and hands each to the worker with the fewest.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+use crate::worker::Worker;
+
+/// Accepting pauses for this long, doubled each time, when it fails for want of descriptors or memory.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Accepts until `stopped` says so.
+pub async fn accept(listener: TcpListener, workers: Arc<[Worker]>, mut stopped: watch::Receiver<bool>) {
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        };
+        match accepted {
+            Ok((stream, client)) => {
+                pause = SHORTEST_PAUSE;
+                if let Err(error) = hand_over(stream, client, &workers).await {
+                    tracing::debug!(%client, %error, "a connection was lost before its first byte");
+                }
+            }
+            Err(error) if is_of_the_peer(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, pause_ms = pause.as_millis(), "cannot accept");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+async fn hand_over(stream: TcpStream, client: SocketAddr, workers: &[Worker]) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    // Out of this thread's event queue; the worker registers it with its own.
+    let stream = stream.into_std()?;
+    if let Some(worker) = workers.iter().min_by_key(|worker| worker.load()) {
+        worker.take(stream, client).await;
+    }
+    Ok(())
+}
+
+/// Errors of a connection that was gone before it was accepted.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,330 @@
+//! One open connection: a single task on one worker owns both sockets and the chain for the connection's whole life.
+//!
+//! In each turn every pump takes what its leg has, at most 64 messages or 64 KiB; each message goes through the chain in
+//! place; then each leg is flushed once. No lock and no channel lies between reading a message and writing it.
+
+mod scan;
+mod wire;
+mod leg;
+mod far;
+mod pump;
+mod deadline;
+mod filters;
+mod closing;
+mod end;
+mod registry;
+mod tally;
+
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use self::{
+    closing::Closing,
+    deadline::{Due, LegClock, Timer},
+    far::Far,
+    filters::Filters,
+    leg::Leg,
+    pump::{Pump, Pumped},
+    tally::Tally,
+};
+pub use self::{
+    end::SessionEnd,
+    registry::{Entry, Registry},
+    scan::Violation,
+};
+use crate::{
+    config::{Overflow, PushOverflow, SessionLimits},
+    filter::{Chain, Instances},
+    message::{Direction, Message},
+    route::Route,
+    transport::Transport,
+    upstream::Established,
+};
+
+/// A connection without a message for this long gives buffers back.
+const QUIET: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// What the handshake hands over.
+pub struct Opened {
+    /// The route that was matched.
+    pub route: Arc<Route>,
+    /// The client's socket, behind its 101.
+    pub client: Transport,
+    /// What the client sent ahead.
+    pub client_read_ahead: Bytes,
+    /// The upstream's socket; `None`: messages are echoed.
+    pub upstream: Option<Established>,
+    /// The filters that admitted the connection, and where newer ones are found; `None` where the route has none.
+    pub chain: Option<(Chain, Rc<Instances>)>,
+    /// The place among the worker's sessions.
+    pub entry: Entry,
+    /// The worker's sessions.
+    pub registry: Rc<Registry>,
+}
+
+/// How a session went, for the access log.
+#[derive(Debug)]
+pub struct Summary {
+    /// Why it ended.
+    pub end: SessionEnd,
+    /// From 101 to the end.
+    pub duration: std::time::Duration,
+    /// Messages from the client.
+    pub messages_to_upstream: u64,
+    /// Messages from the upstream.
+    pub messages_to_client: u64,
+}
+
+/// Relays until both sides have closed.
+pub async fn run(opened: Opened) -> Summary {
+    let mut session = Session::new(opened);
+    session.route.metrics.connections.inc();
+    session.route.metrics.connections_total.inc();
+    let end = poll_fn(|context| session.poll(context)).await;
+    session.summarize(end)
+}
+
+enum Phase {
+    Open,
+    Closing(Closing),
+}
+
+/// What a message meets when the queue in front of it is full.
+#[derive(Clone, Copy)]
+enum Arrival {
+    /// Read from the other leg: `overflow`.
+    Relayed,
+    /// From nowhere else than a filter: `push_overflow`.
+    Pushed,
+}
+
+struct Session {
+    route: Arc<Route>,
+    limits: SessionLimits,
+    client: Leg,
+    far: Far,
+    to_upstream: Pump,
+    to_client: Pump,
+    filters: Filters,
+    client_clock: LegClock,
+    upstream_clock: LegClock,
+    opened_at: Instant,
+    now: Instant,
+    last_message_at: Instant,
+    control_frames_since: Instant,
+    timer: Timer,
+    phase: Phase,
+    tally: Tally,
+    entry: Entry,
+}
+
+impl Session {
+    fn new(opened: Opened) -> Self {
+        let now = Instant::now();
+        let limits = opened.route.limits;
+        Self {
+            client: Leg::to_client(opened.client, opened.client_read_ahead, limits.client_max_payload_bytes),
+            far: Far::new(opened.upstream, &limits),
+            to_upstream: Pump::default(),
+            to_client: Pump::default(),
+            filters: Filters::new(opened.chain, opened.registry),
+            client_clock: LegClock::new(now, &limits),
+            upstream_clock: LegClock::new(now, &limits),
+            opened_at: now,
+            now,
+            last_message_at: now,
+            control_frames_since: now,
+            timer: Timer::new(now),
+            phase: Phase::Open,
+            tally: Tally::new(&opened.route.metrics),
+            entry: opened.entry,
+            route: opened.route,
+            limits,
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<SessionEnd> {
+        self.now = Instant::now();
+        self.entry.control.register(context);
+        if self.entry.control.drain_ordered() {
+            self.begin_end(SessionEnd::Drained);
+        }
+        if matches!(self.phase, Phase::Open) {
+            self.turn(context);
+        }
+        let ended = if matches!(self.phase, Phase::Closing(_)) { self.poll_closing(context) } else { Poll::Pending };
+        self.tally.publish(&self.route.metrics, self.client.queued_bytes() + self.far.queued_bytes());
+        ended
+    }
+
+    /// One turn of an open session: timers, filters, both pumps, both flushes.
+    fn turn(&mut self, context: &mut Context<'_>) {
+        if self.timer.is_due(self.now) {
+            self.check_deadlines();
+        }
+        self.to_upstream.start_turn();
+        self.to_client.start_turn();
+        let (up, down) = loop {
+            self.follow_filters(context);
+            let up = self.pump(Direction::ToUpstream, context);
+            let down = self.pump(Direction::ToClient, context);
+            self.flush(context);
+            if !matches!(self.phase, Phase::Open) {
+                return;
+            }
+            let up_free = up == Pumped::Paused && !self.is_paused(Direction::ToUpstream);
+            let down_free = down == Pumped::Paused && !self.is_paused(Direction::ToClient);
+            if !up_free && !down_free {
+                break (up, down);
+            }
+        };
+        if up == Pumped::Spent || down == Pumped::Spent {
+            context.waker().wake_by_ref();
+        }
+        self.stamp(up, down);
+        self.arm_timer(context);
+    }
+
+    /// Writes what waits on both legs. A peer that takes nothing any more shows when its leg is read to the end.
+    fn flush(&mut self, context: &mut Context<'_>) {
+        let blocked = self.client.poll_flush(context).is_pending();
+        self.client_clock.flushed(self.now, &self.client, blocked);
+        if let Far::Upstream { leg, .. } = &mut self.far {
+            let blocked = leg.poll_flush(context).is_pending();
+            self.upstream_clock.flushed(self.now, leg, blocked);
+        }
+    }
+
+    /// Stamps the clocks after a turn.
+    fn stamp(&mut self, up: Pumped, down: Pumped) {
+        if up.is_held() {
+            self.client_clock.unread(self.now, &self.limits);
+        }
+        if down.is_held() {
+            self.upstream_clock.unread(self.now, &self.limits);
+        }
+        if self.to_upstream.moved() || self.to_client.moved() {
+            self.last_message_at = self.now;
+        }
+        if self.now - self.control_frames_since >= std::time::Duration::from_secs(1) {
+            self.control_frames_since = self.now;
+            self.client.forgive_control_frames();
+            if let Far::Upstream { leg, .. } = &mut self.far {
+                leg.forgive_control_frames();
+            }
+        }
+    }
+
+    fn check_deadlines(&mut self) {
+        match self.client_clock.due(self.now, &self.client, &self.limits) {
+            Due::Nothing => {}
+            Due::Ping => self.client.ping(),
+            Due::PongTimeout => self.begin_end(SessionEnd::ClientPongTimeout),
+            Due::SendTimeout => self.begin_end(SessionEnd::ClientSendTimeout),
+        }
+        if let Far::Upstream { leg, .. } = &mut self.far {
+            match self.upstream_clock.due(self.now, leg, &self.limits) {
+                Due::Nothing => {}
+                Due::Ping => leg.ping(),
+                Due::PongTimeout => self.begin_end(SessionEnd::UpstreamPongTimeout),
+                Due::SendTimeout => self.begin_end(SessionEnd::UpstreamSendTimeout),
+            }
+        }
+        if self.limits.idle_timeout.is_some_and(|idle| self.last_message_at + idle <= self.now) {
+            self.begin_end(SessionEnd::IdleTimeout);
+        }
+        if self.limits.max_connection_duration.is_some_and(|age| self.opened_at + age <= self.now) {
+            self.begin_end(SessionEnd::MaxDuration);
+        }
+        if self.now - self.last_message_at >= QUIET {
+            self.client.shed_buffers();
+            if let Far::Upstream { leg, .. } = &mut self.far {
+                leg.shed_buffers();
+            }
+        }
+    }
+
+    /// Moves the timer to the earliest deadline. One that is set too early does no harm: it is looked at again then.
+    fn arm_timer(&mut self, context: &mut Context<'_>) {
+        let upstream = match &self.far {
+            Far::Upstream { .. } => self.upstream_clock.next(&self.limits),
+            Far::Echo(_) => None,
+        };
+        let next = [
+            self.client_clock.next(&self.limits),
+            upstream,
+            self.limits.idle_timeout.map(|idle| self.last_message_at + idle),
+            self.limits.max_connection_duration.map(|age| self.opened_at + age),
+            self.filters.next_tick(),
+        ];
+        self.timer.arm(next.into_iter().flatten().min(), self.now, context);
+    }
+
+    /// Puts a message on the queue of the leg that its direction points to.
+    fn send(&mut self, direction: Direction, message: Message, arrival: Arrival) {
+        let mark = self.limits.queue_max_bytes;
+        if self.queued_bytes(direction) >= mark {
+            let (close, drop_oldest) = match arrival {
+                Arrival::Relayed => {
+                    (self.limits.overflow == Overflow::Close, self.limits.overflow == Overflow::DropOldest)
+                }
+                Arrival::Pushed => (
+                    self.limits.push_overflow == PushOverflow::Close,
+                    self.limits.push_overflow == PushOverflow::DropOldest,
+                ),
+            };
+            if close {
+                return self.begin_end(match direction {
+                    Direction::ToUpstream => SessionEnd::UpstreamOverflow,
+                    Direction::ToClient => SessionEnd::ClientOverflow,
+                });
+            }
+            while drop_oldest && self.queued_bytes(direction) >= mark && self.drop_oldest(direction) {}
+        }
+        match direction {
+            Direction::ToUpstream => self.far.send(message),
+            Direction::ToClient => self.client.send(message),
+        }
+    }
+
+    fn queued_bytes(&self, direction: Direction) -> usize {
+        match direction {
+            Direction::ToUpstream => self.far.queued_bytes(),
+            Direction::ToClient => self.client.queued_bytes(),
+        }
+    }
+
+    fn drop_oldest(&mut self, direction: Direction) -> bool {
+        match direction {
+            Direction::ToUpstream => self.far.drop_oldest(),
+            Direction::ToClient => self.client.drop_oldest(),
+        }
+    }
+
+    /// Releases what the session holds and says how it went. Calls into filters that are still under way are polled to
+    /// their end by the worker.
+    fn summarize(mut self, end: SessionEnd) -> Summary {
+        let metrics = &self.route.metrics;
+        let duration = self.now - self.opened_at;
+        let frame = end.frame();
+        metrics.connections.dec();
+        metrics.connection_duration_seconds.observe(duration.as_secs_f64());
+        metrics.closed(frame.code_or_1005(), end.by());
+        self.tally.publish(metrics, 0);
+        let runs = [self.to_upstream.take_run(), self.to_client.take_run()];
+        self.filters.release(runs, end.closer(), frame);
+        Summary {
+            end,
+            duration,
+            messages_to_upstream: self.tally.messages(Direction::ToUpstream),
+            messages_to_client: self.tally.messages(Direction::ToClient),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! One direction of a session: reads from one leg, runs the chain, queues on the other.
+
+use std::task::{Context, Poll};
+
+use super::{Arrival, Session, SessionEnd, far::Far, leg::Received, wire::Stop};
+use crate::{
+    config::Overflow,
+    filter::{Effect, Outcome, Run},
+    message::{Direction, Message},
+};
+
+/// What a pump takes in one turn, whichever comes first. More would hold up the worker's other sessions.
+const MESSAGES_A_TURN: usize = 64;
+const BYTES_A_TURN: usize = 64 << 10;
+
+/// The state of one direction.
+#[derive(Default)]
+pub(super) struct Pump {
+    /// The message that is in the chain.
+    run: Option<Run<Outcome>>,
+    messages: usize,
+    bytes: usize,
+    /// The chain answered on the side that this pump reads from: that side's queue holds this pump back too.
+    replied: bool,
+}
+
+/// Why a pump stopped for now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Pumped {
+    /// Its leg has nothing more.
+    Waiting,
+    /// A filter has not answered yet, or filters are being replaced.
+    Held,
+    /// A queue is full.
+    Paused,
+    /// It had its share of this turn.
+    Spent,
+}
+
+impl Pumped {
+    /// True where nobody reads from the leg.
+    pub(super) fn is_held(self) -> bool {
+        match self {
+            Self::Held | Self::Paused => true,
+            Self::Waiting | Self::Spent => false,
+        }
+    }
+}
+
+impl Pump {
+    pub(super) fn start_turn(&mut self) {
+        self.messages = 0;
+        self.bytes = 0;
+    }
+
+    /// Did anything come in this turn?
+    pub(super) fn moved(&self) -> bool {
+        self.messages > 0
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.run.is_some()
+    }
+
+    pub(super) fn take_run(&mut self) -> Option<Run<Outcome>> {
+        self.run.take()
+    }
+
+    fn is_spent(&self) -> bool {
+        self.messages >= MESSAGES_A_TURN || self.bytes >= BYTES_A_TURN
+    }
+}
+
+impl Session {
+    /// Relays what there is, within the turn's budget and the queues' limits.
+    pub(super) fn pump(&mut self, direction: Direction, context: &mut Context<'_>) -> Pumped {
+        loop {
+            if let Some(run) = &mut self.pump_mut(direction).run {
+                let Poll::Ready(outcome) = run.as_mut().poll(context) else { return Pumped::Held };
+                self.pump_mut(direction).run = None;
+                self.apply(direction, outcome, Arrival::Relayed);
+            }
+            if !self.is_relaying(direction) {
+                return Pumped::Waiting;
+            }
+            if self.filters.hold() {
+                return Pumped::Held;
+            }
+            if self.is_paused(direction) {
+                return Pumped::Paused;
+            }
+            if self.pump_mut(direction).is_spent() {
+                return Pumped::Spent;
+            }
+            let received = match direction {
+                Direction::ToUpstream => self.client.poll_receive(context),
+                Direction::ToClient => self.far.poll_receive(context),
+            };
+            match received {
+                Poll::Pending => return Pumped::Waiting,
+                Poll::Ready(Received::Control) => self.pump_mut(direction).messages += 1,
+                Poll::Ready(Received::Message(message)) => self.take(direction, message),
+                Poll::Ready(Received::Stopped(stop)) => self.stopped(direction, stop),
+            }
+        }
+    }
+
+    fn take(&mut self, direction: Direction, message: Message) {
+        let pump = self.pump_mut(direction);
+        pump.messages += 1;
+        pump.bytes += message.len();
+        self.tally.received(direction, &message);
+        match self.filters.run(direction, message) {
+            Ok(run) => self.pump_mut(direction).run = Some(run),
+            Err(message) => self.send(direction, message, Arrival::Relayed),
+        }
+    }
+
+    /// Does what a run through the chain asks for.
+    pub(super) fn apply(&mut self, direction: Direction, outcome: Outcome, arrival: Arrival) {
+        match outcome {
+            Outcome::Pass(message) => self.send(direction, message, arrival),
+            Outcome::Effects(effects) => {
+                for effect in effects {
+                    match effect {
+                        Effect::Send(to, message) => {
+                            if to != direction {
+                                self.pump_mut(direction).replied = true;
+                            }
+                            self.send(to, message, arrival);
+                        }
+                        Effect::Close { filter, fault: true, .. } => self.begin_end(SessionEnd::FilterFault { filter }),
+                        Effect::Close { filter, frame, fault: false } => {
+                            self.begin_end(SessionEnd::FilterClosed { filter, frame });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The leg that this pump reads from has come to its end.
+    fn stopped(&mut self, direction: Direction, stop: Stop) {
+        match (direction, stop) {
+            (Direction::ToUpstream, Stop::Close(frame)) => self.begin_end(SessionEnd::ClientClosed(frame)),
+            (Direction::ToUpstream, Stop::Violation(violation)) => {
+                self.begin_end(SessionEnd::ClientViolated(violation))
+            }
+            (Direction::ToUpstream, Stop::Lost) => self.begin_end(SessionEnd::ClientVanished),
+            (Direction::ToClient, stop) => self.upstream_stopped(stop),
+        }
+    }
+
+    /// True while the queue that this direction fills is full, or the one that its replies fill.
+    pub(super) fn is_paused(&mut self, direction: Direction) -> bool {
+        let mark = self.limits.queue_max_bytes;
+        if self.limits.overflow == Overflow::Pause && self.queued_bytes(direction) >= mark {
+            return true;
+        }
+        let replies_wait = self.queued_bytes(direction.opposite()) >= mark;
+        let pump = self.pump_mut(direction);
+        pump.replied &= replies_wait;
+        // An echo's own queue is the other direction's source: waiting for it would be waiting for oneself.
+        pump.replied && !(direction == Direction::ToClient && matches!(self.far, Far::Echo(_)))
+    }
+
+    pub(super) fn pump_mut(&mut self, direction: Direction) -> &mut Pump {
+        match direction {
+            Direction::ToUpstream => &mut self.to_upstream,
+            Direction::ToClient => &mut self.to_client,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One worker per core: a thread with a runtime of its own. A connection stays on its worker for its whole life.
+
+use std::{
+    cell::Cell,
+    io,
+    net::{SocketAddr, TcpStream},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+use crate::{
+    filter::{Catalogue, Instances, Live},
+    handshake::{self, Context},
+    route::RouteTable,
+    session::Registry,
+    telemetry::metrics::Metrics,
+    upstream::Upstreams,
+};
+
+/// Accepted connections that wait for the worker's next turn.
+const CONNECTIONS_WAITING: usize = 1024;
+/// The runtime looks for I/O after this many tasks. The default of 61 would let a full turn of 61 flooding connections
+/// pass before a message of another is seen.
+const TASKS_BETWEEN_IO: u32 = 8;
+/// Silent sessions are moved to newer filters in steps, so that a reload is no burst.
+const SWEEP_SESSIONS: usize = 32;
+const SWEEP_PAUSE: Duration = Duration::from_millis(1);
+/// A drain closes sessions this often.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+
+/// What all workers share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Every route.
+    pub routes: Arc<RouteTable>,
+    /// Every upstream.
+    pub upstreams: Arc<Upstreams>,
+    /// Every filter.
+    pub catalogue: Arc<Catalogue>,
+    /// Every metric.
+    pub metrics: Arc<Metrics>,
+}
+
+enum Command {
+    Connection(TcpStream, SocketAddr, Place),
+    Drain(Duration),
+}
+
+/// One connection in a worker's load, from accept to the end.
+pub struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A running worker, as the rest of the process sees it. Dropping it lets the worker end once it has no command left.
+pub struct Worker {
+    commands: mpsc::Sender<Command>,
+    load: Arc<AtomicUsize>,
+    drained: watch::Receiver<bool>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The thread or its runtime cannot be made.
+    pub fn start(index: usize, shared: Shared) -> io::Result<Self> {
+        let (commands, receiver) = mpsc::channel(CONNECTIONS_WAITING);
+        let (drained_sender, drained) = watch::channel(false);
+        let runtime_made = std::sync::mpsc::sync_channel(1);
+        let made = runtime_made.0;
+        thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .event_interval(TASKS_BETWEEN_IO)
+                .build_local(LocalOptions::default());
+            match runtime {
+                Err(error) => drop(made.send(Err(error))),
+                Ok(runtime) => {
+                    let _ = made.send(Ok(()));
+                    runtime.block_on(work(shared, receiver, drained_sender));
+                }
+            }
+        })?;
+        runtime_made.1.recv().unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        Ok(Self { commands, load: Arc::new(AtomicUsize::new(0)), drained })
+    }
+
+    /// Connections that the worker has or is about to have.
+    #[must_use]
+    pub fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// Hands over an accepted connection; waits while too many others do.
+    pub async fn take(&self, stream: TcpStream, client: SocketAddr) {
+        self.load.fetch_add(1, Ordering::Relaxed);
+        let place = Place(Arc::clone(&self.load));
+        // A worker only ends with the process: then the connection may fall.
+        let _ = self.commands.send(Command::Connection(stream, client, place)).await;
+    }
+
+    /// Closes every session with 1001, evenly over this time. Returns when none is left or the time is over.
+    pub async fn drain(&self, over: Duration) {
+        let mut drained = self.drained.clone();
+        if self.commands.send(Command::Drain(over)).await.is_ok() {
+            let _ = drained.wait_for(|drained| *drained).await;
+        }
+    }
+}
+
+async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: watch::Sender<bool>) {
+    let mut live = shared.catalogue.subscribe();
+    let instances = Instances::new(&shared.catalogue, live.borrow_and_update().clone());
+    let context = Rc::new(Context {
+        routes: shared.routes,
+        upstreams: shared.upstreams,
+        instances: Rc::clone(&instances),
+        sessions: Rc::new(Registry::default()),
+        metrics: shared.metrics,
+        draining: Cell::new(false),
+    });
+    tokio::task::spawn_local(follow_filters(live, instances, Rc::clone(&context.sessions)));
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Connection(stream, client, place) => match tokio::net::TcpStream::from_std(stream) {
+                Ok(stream) => {
+                    tokio::task::spawn_local(handshake::serve(Rc::clone(&context), stream, client, Rc::new(place)));
+                }
+                Err(error) => tracing::error!(%error, "a connection cannot be registered"),
+            },
+            Command::Drain(over) => {
+                context.draining.set(true);
+                drain(&context.sessions, over).await;
+                let _ = drained.send(true);
+            }
+        }
+    }
+}
+
+/// Tells sessions of newer filters: busy ones see the revision at their next message, silent ones are woken in steps.
+async fn follow_filters(mut live: watch::Receiver<Arc<Live>>, instances: Rc<Instances>, sessions: Rc<Registry>) {
+    while live.changed().await.is_ok() {
+        instances.publish(live.borrow_and_update().clone());
+        sessions.revise();
+        for keys in sessions.keys().chunks(SWEEP_SESSIONS) {
+            keys.iter().for_each(|key| sessions.wake(*key));
+            tokio::time::sleep(SWEEP_PAUSE).await;
+        }
+    }
+}
+
+/// Closes per second = what remains ÷ the time that remains. The last fifth (a second at most) is for the answers.
+async fn drain(sessions: &Registry, over: Duration) {
+    let end = Instant::now() + over;
+    let last_close = end - (over / 5).min(Duration::from_secs(1));
+    loop {
+        let now = Instant::now();
+        let steps_left = last_close.saturating_duration_since(now).as_micros().div_ceil(DRAIN_STEP.as_micros());
+        let remaining = sessions.undrained();
+        sessions.drain(remaining.div_ceil(usize::try_from(steps_left).unwrap_or(usize::MAX).max(1)));
+        if sessions.is_empty() || now >= end {
+            return;
+        }
+        tokio::time::sleep(DRAIN_STEP).await;
+    }
+}

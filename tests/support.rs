@@ -1,0 +1,22 @@
+//! What every test needs: the gateway, its peers, and waiting without luck.
+
+use std::path::PathBuf;
+
+mod gateway;
+mod guests;
+pub(crate) mod http;
+mod metrics;
+pub(crate) mod peer;
+mod process;
+pub(crate) mod upstream;
+mod wait;
+pub(crate) mod wire;
+
+pub(crate) use gateway::{Gateway, Setup};
+pub(crate) use wait::{SOON, until};
+
+/// Cargo's target folder, found from where this test binary lies: `target/release/deps/`.
+fn target() -> PathBuf {
+    let binary = std::env::current_exe().unwrap();
+    binary.ancestors().nth(3).unwrap().to_owned()
+}

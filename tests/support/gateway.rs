@@ -1,0 +1,230 @@
+//! The gateway under test: the release binary in a folder of its own.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::{guests, http, metrics::Metrics, process::Process, wait::until};
+
+/// Compiling a guest and starting it, on a machine that compiles something else as well.
+const START: Duration = Duration::from_secs(60);
+
+/// A folder being prepared for a gateway: `filters/` for guests, anything else beside it.
+pub(crate) struct Setup {
+    folder: TempDir,
+}
+
+/// A gateway that said `ready`. Killed when dropped; its logs are shown when the test fails.
+pub(crate) struct Gateway {
+    process: Process,
+    setup: Setup,
+    listeners: Vec<SocketAddr>,
+    admin: SocketAddr,
+}
+
+/// How a gateway that does not start ended.
+pub(crate) struct Failure {
+    pub(crate) status: ExitStatus,
+    pub(crate) stderr: String,
+}
+
+impl Setup {
+    pub(crate) fn new() -> Self {
+        let folder = TempDir::with_prefix("wsgate-test-").unwrap();
+        fs::create_dir(folder.path().join("filters")).unwrap();
+        Self { folder }
+    }
+
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        self.folder.path().join(relative)
+    }
+
+    /// Writes a file as a careful author does: beside its place, then renamed into it.
+    pub(crate) fn publish(&self, relative: &str, bytes: &[u8]) {
+        let place = self.path(relative);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        let beside = place.with_extension("part");
+        fs::write(&beside, bytes).unwrap();
+        fs::rename(beside, place).unwrap();
+    }
+
+    /// Puts a built guest at a place.
+    pub(crate) fn guest(self, relative: &str, guest: &str) -> Self {
+        self.publish(relative, &guests::bytes(guest));
+        self
+    }
+
+    /// Starts the gateway. What every test would repeat is filled in: one listener and the admin API on free ports of
+    /// 127.0.0.1, `filters/` as the filter folder.
+    pub(crate) fn start(self, config: &str) -> Gateway {
+        let process = self.spawn(&complete(config));
+        Gateway::ready(process, self)
+    }
+
+    /// The same, with the configuration as it is.
+    pub(crate) fn start_exactly(self, config: &str) -> Gateway {
+        let process = self.spawn(config);
+        Gateway::ready(process, self)
+    }
+
+    /// Expects that the gateway does not start.
+    pub(crate) fn fails(&self, config: &str) -> Failure {
+        let mut process = self.spawn(config);
+        let status = process.wait_exit(START);
+        let stderr = process.stderr.wait(Duration::ZERO, |_| None::<()>);
+        debug_assert!(stderr.is_none());
+        Failure { status, stderr: settled(&process) }
+    }
+
+    fn spawn(&self, config: &str) -> Process {
+        let file = self.path("wsgate.toml");
+        fs::write(&file, config).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+        Process::start("wsgate", command.arg("run").arg("--config").arg(file).current_dir(self.folder.path()))
+    }
+}
+
+/// Everything that a process which ended wrote to standard error.
+fn settled(process: &Process) -> String {
+    // The reader sees the end of the stream a moment after the process is gone.
+    process.stderr.wait(Duration::from_secs(5), |_| None::<()>);
+    process.stderr.text()
+}
+
+impl Gateway {
+    /// Starts a gateway without filters.
+    pub(crate) fn start(config: &str) -> Self {
+        Setup::new().start(config)
+    }
+
+    fn ready(mut process: Process, setup: Setup) -> Self {
+        let ready = process.stdout.wait(START, |lines| lines.iter().any(|line| line.trim() == "ready").then_some(()));
+        if ready.is_none() {
+            let ended = process.child.try_wait().unwrap();
+            panic!("the gateway did not become ready (ended: {ended:?})\n{}", process.stderr.text());
+        }
+        let announced = process.stdout.text();
+        let listeners = addresses(&announced, "listener", "ws://");
+        let admin = addresses(&announced, "admin", "http://");
+        let admin = *admin.first().unwrap_or_else(|| panic!("no admin address in {announced:?}"));
+        Self { process, setup, listeners, admin }
+    }
+
+    /// The first listener.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listeners[0]
+    }
+
+    /// Every listener, in the configuration's order.
+    pub(crate) fn listeners(&self) -> &[SocketAddr] {
+        &self.listeners
+    }
+
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("ws://{}{path}", self.address())
+    }
+
+    /// Its folder.
+    pub(crate) fn folder(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// What it printed before `ready`.
+    pub(crate) fn announced(&self) -> String {
+        self.process.stdout.text()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.process.stderr.text()
+    }
+
+    /// Waits for a log line that contains all of these.
+    pub(crate) fn wait_log(&self, parts: &[&str]) -> String {
+        let matches = |line: &&String| parts.iter().all(|part| line.contains(part));
+        let found = self.process.stderr.wait(super::SOON, |lines| lines.iter().find(matches).cloned());
+        found.unwrap_or_else(|| panic!("no log line has {parts:?}"))
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        Metrics::parse(http::get(self.admin, "/metrics").body)
+    }
+
+    /// Waits until a metric has this value.
+    pub(crate) fn wait_metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let what = format!("{name}{labels:?} = {value}");
+        until(&what, super::SOON, || self.metrics().sum(name, labels) == value);
+    }
+
+    /// Waits until nobody is connected.
+    pub(crate) fn wait_empty(&self) {
+        self.wait_metric("wsgate_connections", &[], 0.0);
+    }
+
+    /// One entry of `/v1/filters`.
+    pub(crate) fn filter(&self, name: &str) -> serde_json::Value {
+        let all = self.filters();
+        let entries = all.as_array().or_else(|| all["filters"].as_array()).unwrap_or_else(|| panic!("no list: {all}"));
+        let entry = entries.iter().find(|entry| entry["name"] == name);
+        entry.unwrap_or_else(|| panic!("no filter {name} in {all}")).clone()
+    }
+
+    /// `/v1/filters`.
+    pub(crate) fn filters(&self) -> serde_json::Value {
+        let answer = http::get(self.admin, "/v1/filters");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.body))
+    }
+
+    pub(crate) fn rss_kib(&self) -> u64 {
+        let status = fs::read_to_string(self.proc("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Open file descriptors.
+    pub(crate) fn fds(&self) -> usize {
+        fs::read_dir(self.proc("fd")).unwrap().count()
+    }
+
+    pub(crate) fn terminate(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    pub(crate) fn wait_exit(&mut self, within: Duration) -> ExitStatus {
+        self.process.wait_exit(within)
+    }
+
+    fn proc(&self, file: &str) -> PathBuf {
+        Path::new("/proc").join(self.process.child.id().to_string()).join(file)
+    }
+}
+
+fn addresses(announced: &str, label: &str, scheme: &str) -> Vec<SocketAddr> {
+    let lines = announced.lines().filter_map(|line| line.trim().strip_prefix(label));
+    lines.filter_map(|rest| rest.trim().strip_prefix(scheme)?.split('/').next()?.parse().ok()).collect()
+}
+
+fn complete(config: &str) -> String {
+    let mut table: toml::Table = config.parse().unwrap_or_else(|error| panic!("{error}\n{config}"));
+    let free = || toml::Table::from_iter([("address".to_owned(), "127.0.0.1:0".into())]);
+    table.entry("listeners").or_insert_with(|| vec![free()].into());
+    table.entry("admin").or_insert_with(|| free().into());
+    let server = table.entry("server").or_insert_with(|| toml::Table::new().into());
+    server.as_table_mut().unwrap().entry("filter_dir").or_insert_with(|| "filters".into());
+    toml::to_string(&table).unwrap()
+}
