@@ -90,9 +90,17 @@ impl Upstreams {
     /// # Errors
     /// No root certificates, or an endpoint that cannot be used.
     pub fn new(config: &Config, metrics: &Metrics) -> Result<Self, UpstreamsError> {
-        let needs_tls = config.upstreams.values().flat_map(|upstream| &upstream.endpoints).any(|endpoint| endpoint.tls);
+        Self::of(&config.upstreams, metrics)
+    }
+
+    /// These upstreams.
+    ///
+    /// # Errors
+    /// As [`Upstreams::new`].
+    pub fn of(upstreams: &BTreeMap<String, config::Upstream>, metrics: &Metrics) -> Result<Self, UpstreamsError> {
+        let needs_tls = upstreams.values().flat_map(|upstream| &upstream.endpoints).any(|endpoint| endpoint.tls);
         let tls = if needs_tls { roots::native()? } else { roots::trusting(RootCertStore::empty())? };
-        Self::with_tls(&config.upstreams, metrics, &tls)
+        Self::with_tls(upstreams, metrics, &tls)
     }
 
     fn with_tls(
@@ -279,4 +287,4 @@ impl Endpoint {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

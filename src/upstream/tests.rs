@@ -1,6 +1,6 @@
 //! Upstreams that answer rightly, and wrongly in every way.
 
-mod fake;
+pub(crate) mod fake;
 mod handshake;
 mod endpoints;
 mod tls;

@@ -117,6 +117,7 @@ fn a_malformed_or_ambiguous_request_is_a_400() {
         GOOD.replace("/chat?room=1", "*"),
         GOOD.replace("/chat?room=1", "other.example.com:443"),
         GOOD.replace("/chat?room=1", "http://other.example.com/chat"),
+        GOOD.replace("/chat?room=1", "http://other.example.com:8080/chat"),
         GOOD.replace("/chat?room=1", "http://chat.example.com/chat"),
         GOOD.replace("/chat?room=1", "http://user@chat.example.com:8080/chat"),
         GOOD.replace("/chat?room=1", "ftp://chat.example.com:8080/chat"),

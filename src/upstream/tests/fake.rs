@@ -26,7 +26,7 @@ pub(super) fn run<F: Future>(test: F) -> F::Output {
 }
 
 /// Answers one connection with what `answer` makes of its head, then keeps it open. Gives head and stream.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     answer: impl Fn(&str) -> Vec<u8> + Send + 'static,
 ) -> (SocketAddr, JoinHandle<(String, TcpStream)>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -41,7 +41,7 @@ pub(super) async fn serve(
     (address, served)
 }
 
-pub(super) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.unwrap());
@@ -50,7 +50,7 @@ pub(super) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
 }
 
 /// A 101 that answers the request as RFC 6455 wants.
-pub(super) fn good_101(head: &str) -> String {
+pub(crate) fn good_101(head: &str) -> String {
     let accept = http_head::accept(&HeaderValue::from_str(header(head, "sec-websocket-key").unwrap()).unwrap());
     let accept = accept.to_str().unwrap();
     format!(
@@ -59,7 +59,7 @@ pub(super) fn good_101(head: &str) -> String {
 }
 
 /// The one value of a header in a head.
-pub(super) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let mut values =
         head.lines().filter_map(|line| line.split_once(": ")).filter(|(n, _)| n.eq_ignore_ascii_case(name));
     let value = values.next().map(|(_, value)| value);
