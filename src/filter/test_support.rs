@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     rc::Rc,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
@@ -14,7 +14,8 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Admission, Catalogue, Chain, Effect, FilterStatus, Instances, LoadError, NotAdmitted, OpeningRequest, Outcome,
+    Admission, Catalogue, Chain, Effect, FilterStatus, Instances, Live, LoadError, NotAdmitted, OpeningRequest,
+    Outcome, engine::Code,
 };
 use crate::{
     config::{
@@ -151,6 +152,7 @@ impl Bed {
     pub(super) fn try_start(self) -> Result<Started, LoadError> {
         let metrics = Arc::new(Metrics::new().unwrap());
         let catalogue = Catalogue::start(&Arc::new(self.config), &metrics)?;
+        keep_compiled(&catalogue.subscribe().borrow());
         Ok(Started { folder: self.folder, catalogue, metrics })
     }
 
@@ -158,6 +160,12 @@ impl Bed {
     pub(super) fn run<T>(self, test: impl AsyncFnOnce(&Started, Worker) -> T) -> T {
         self.start().run(test)
     }
+}
+
+/// What one test compiled is there for the next one.
+fn keep_compiled(live: &Live) {
+    static KEPT: Mutex<Vec<Arc<Code>>> = Mutex::new(Vec::new());
+    KEPT.lock().unwrap().extend(live.generations().map(|generation| generation.code().clone()));
 }
 
 /// A catalogue that runs.
