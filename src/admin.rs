@@ -1,39 +1,45 @@
-//! The admin API.
+//! What operators and their tools ask the gateway: is it alive, is it ready, what does it count, which filters run.
 
-use std::{
-    convert::Infallible,
-    sync::Arc,
-    sync::atomic::{AtomicU8, Ordering},
-};
+mod readiness;
+mod guard;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
-use crate::{filter::FilterStatus, telemetry::metrics::Metrics};
+use self::guard::Guard;
+pub use self::readiness::{Readiness, Reason};
+use crate::{filter::FilterStatus, http_head::problem_json, telemetry::metrics::Metrics};
 
-/// Ready or not.
-#[derive(Debug, Default)]
-pub struct Readiness(AtomicU8);
+/// Connections at once; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 64;
+/// Headers of a request; more are answered 431.
+const MAX_HEADERS: usize = 100;
+/// Head of a request; a longer one is answered 431.
+const MAX_HEAD_BYTES: usize = 16 << 10;
+/// For the head of a request, and between two requests.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// After this a connection ends with the answer that is under way.
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(60);
+/// For that answer: a client that does not read must not keep its place.
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a failed accept, which is usually for want of file descriptors.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-impl Readiness {
-    /// Starting.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-    /// Serving.
-    pub fn started(&self) {
-        self.0.store(1, Ordering::Relaxed);
-    }
-    /// No longer.
-    pub fn draining(&self) {
-        self.0.store(2, Ordering::Relaxed);
-    }
-}
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// What the API shows.
 pub struct AdminState {
@@ -43,7 +49,7 @@ pub struct AdminState {
 }
 
 impl AdminState {
-    /// All of it.
+    /// `filters` lists every known filter; it is called for each request and must not block.
     pub fn new(
         metrics: Arc<Metrics>,
         readiness: Arc<Readiness>,
@@ -51,37 +57,167 @@ impl AdminState {
     ) -> Self {
         Self { metrics, readiness, filters }
     }
+}
 
-    fn answer(&self, path: &str) -> (u16, Vec<u8>) {
-        match path {
-            "/livez" | "/healthz" => (200, b"ok\n".to_vec()),
-            "/readyz" if self.readiness.0.load(Ordering::Relaxed) == 1 => (200, b"ok\n".to_vec()),
-            "/readyz" => (503, b"not ready\n".to_vec()),
-            "/metrics" => (200, self.metrics.encode().unwrap_or_default()),
-            "/v1/filters" => (200, serde_json::to_vec(&(self.filters)()).unwrap_or_default()),
-            _ => (404, Vec::new()),
+/// Serves `[admin]`: everything, to this machine. Ends only when it is dropped, and its connections with it.
+pub async fn serve(listener: TcpListener, state: Arc<AdminState>) {
+    let bound = listener.local_addr().map(|address| address.ip()).ok();
+    accept(listener, Arc::new(Api { state, surface: Surface::Admin(Guard::new(bound)) })).await;
+}
+
+/// Serves `[health]`: `/livez`, `/readyz` and `/metrics` only, to whoever asks under whatever name.
+pub async fn serve_health(listener: TcpListener, state: Arc<AdminState>) {
+    accept(listener, Arc::new(Api { state, surface: Surface::Health })).await;
+}
+
+async fn accept(listener: TcpListener, api: Arc<Api>) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let api = Arc::clone(&api);
+                connections.spawn(async move {
+                    serve_connection(stream, api).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the admin API cannot accept");
+                sleep(ACCEPT_BACKOFF).await;
+            }
         }
     }
 }
 
-/// Serves.
-pub async fn serve(listener: TcpListener, state: Arc<AdminState>) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let state = Arc::clone(&state);
-        tokio::spawn(async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let (status, body) = state.answer(request.uri().path());
-                let mut response = Response::new(Full::new(Bytes::from(body)));
-                *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
-                async move { Ok::<_, Infallible>(response) }
-            });
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
+async fn serve_connection(stream: TcpStream, api: Arc<Api>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = api.answer(&request);
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = match timeout(MAX_CONNECTION_AGE, connection.as_mut()).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            connection.as_mut().graceful_shutdown();
+            timeout(LAST_ANSWER_TIMEOUT, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = &error as &dyn std::error::Error, "an admin connection broke off");
     }
 }
 
-/// Serves.
-pub async fn serve_health(listener: TcpListener, state: Arc<AdminState>) {
-    serve(listener, state).await;
+/// What one listener serves.
+struct Api {
+    state: Arc<AdminState>,
+    surface: Surface,
 }
+
+enum Surface {
+    Admin(Guard),
+    Health,
+}
+
+#[derive(Clone, Copy)]
+enum Page {
+    Live,
+    Ready,
+    Metrics,
+    Filters,
+}
+
+impl Api {
+    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let Some(page) = self.page(request.uri().path()) else {
+            return self.refused(request).unwrap_or_else(|| problem(StatusCode::NOT_FOUND, None));
+        };
+        if let Some(refused) = self.refused(request) {
+            return refused;
+        }
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, None);
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match page {
+            Page::Live => answer(StatusCode::OK, TEXT, "ok\n"),
+            Page::Ready => self.ready(),
+            Page::Metrics => match self.state.metrics.encode() {
+                Ok(text) => answer(StatusCode::OK, PROMETHEUS, text),
+                Err(error) => failed(&error),
+            },
+            Page::Filters => match serde_json::to_vec(&(self.state.filters)()) {
+                Ok(json) => answer(StatusCode::OK, JSON, json),
+                Err(error) => failed(&error),
+            },
+        }
+    }
+
+    fn page(&self, path: &str) -> Option<Page> {
+        let page = match path {
+            "/livez" | "/healthz" => Page::Live,
+            "/readyz" => Page::Ready,
+            "/metrics" => Page::Metrics,
+            "/v1/filters" => Page::Filters,
+            _ => return None,
+        };
+        match (&self.surface, page) {
+            (Surface::Admin(_), _) | (Surface::Health, Page::Live | Page::Ready | Page::Metrics) => Some(page),
+            (Surface::Health, Page::Filters) => None,
+        }
+    }
+
+    /// A browser that was led here by another site is turned away.
+    fn refused<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+        match &self.surface {
+            Surface::Health => None,
+            Surface::Admin(guard) if guard.admits(request) => None,
+            Surface::Admin(_) => {
+                let detail = "this name or site has no access; ask for the address that the gateway is bound to";
+                Some(problem(StatusCode::FORBIDDEN, Some(detail)))
+            }
+        }
+    }
+
+    fn ready(&self) -> Response<Full<Bytes>> {
+        let reasons = self.state.readiness.reasons();
+        if reasons.is_empty() {
+            return answer(StatusCode::OK, TEXT, "ready\n");
+        }
+        let missing: String = reasons.iter().map(|reason| format!("not ready: {reason}\n")).collect();
+        answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, missing)
+    }
+}
+
+fn answer(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers: [(HeaderName, HeaderValue); 3] = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    response.headers_mut().extend(headers);
+    response
+}
+
+fn problem(status: StatusCode, detail: Option<&str>) -> Response<Full<Bytes>> {
+    answer(status, PROBLEM_JSON, problem_json(status, detail))
+}
+
+fn failed(error: &(dyn std::error::Error + 'static)) -> Response<Full<Bytes>> {
+    tracing::error!(error, "the admin API cannot answer");
+    problem(StatusCode::INTERNAL_SERVER_ERROR, None)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,60 +1,219 @@
 //! The command line.
 
-use std::{path::PathBuf, process::ExitCode};
+mod connect;
+mod url;
 
-use clap::{Parser, Subcommand};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
 
-use crate::config::Config;
+use clap::{Args, Parser, Subcommand};
+use http::{HeaderName, HeaderValue};
 
-#[derive(Parser)]
-#[command(name = "wsgate", version)]
+use self::url::WsUrl;
+use crate::{
+    config::{Config, ConfigErrors, Warning},
+    gateway,
+    http_head::{is_of_the_connection, is_token},
+    telemetry::{logs, metrics::Metrics},
+};
+
+/// The configuration is wrong (`EX_CONFIG` of sysexits.h).
+const BAD_CONFIGURATION: u8 = 78;
+
+const LONG_ABOUT: &str = "\
+A WebSocket gateway that its users program.
+
+wsgate stands between WebSocket clients and servers. Filters, which are WebAssembly components in a folder, decide what \
+happens to each message: they forward, change, answer or drop it, or close the connection. Replace a filter's file and \
+the next message of every open connection is treated by the new code.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  Put a filter before a server, without a configuration file:
+    wsgate run --upstream ws://127.0.0.1:9001 --filter redact.wasm
+  Run a configuration, and talk to one of its routes:
+    wsgate run --config wsgate.toml
+    wsgate connect ws://127.0.0.1:8080/echo
+
+Exit codes:
+  0   it went well
+  1   it failed
+  2   the command line is wrong
+  78  the configuration is wrong
+
+Environment:
+  WSGATE_LOG     overrides `level` of [log]; such as debug, or info,wsgate::session=trace
+  SSL_CERT_FILE  overrides the certificates that wss:// servers are checked against";
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "wsgate",
+    version,
+    about = "A WebSocket gateway that its users program",
+    long_about = LONG_ABOUT,
+    after_long_help = AFTER_HELP,
+    after_help = "Examples and exit codes: wsgate --help",
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs the gateway.
-    Run {
-        #[arg(long)]
-        config: PathBuf,
-    },
-    /// Checks a configuration.
+    /// Run the gateway until SIGTERM (drains first) or SIGINT
+    Run(RunArguments),
+    /// Say everything that is wrong with a configuration, and exit with 78 if something is
     Check {
-        #[arg(long)]
+        /// The configuration
+        #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Talk to a WebSocket server: lines of stdin are sent as text messages, messages are printed to stdout
+    ///
+    /// Ctrl-D, or the end of a pipe, closes the connection with 1000 and waits for what the server still sends. What
+    /// happens to the connection is told on stderr. Exits with 0 after a normal close (1000, 1001 or no code), else 1.
+    Connect(ConnectArguments),
 }
 
-/// Everything.
+#[derive(Args, Debug)]
+#[command(override_usage = "\
+wsgate run --config <FILE>
+       wsgate run --upstream <URL> [--filter <FILE>]... [--listen <ADDR>] [--admin <ADDR>]")]
+struct RunArguments {
+    /// The configuration
+    #[arg(long, value_name = "FILE", required_unless_present = "upstream", conflicts_with = "upstream")]
+    config: Option<PathBuf>,
+    /// Run without a configuration file: every path goes to this server
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+    /// A filter for the messages of --upstream; several are asked in this order
+    #[arg(long, value_name = "FILE", requires = "upstream", conflicts_with = "config")]
+    filter: Vec<PathBuf>,
+    /// Where clients of --upstream connect [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR", requires = "upstream", conflicts_with = "config")]
+    listen: Option<SocketAddr>,
+    /// Where --upstream has its admin API; a loopback address [default: 127.0.0.1:9901]
+    #[arg(long, value_name = "ADDR", requires = "upstream", conflicts_with = "config")]
+    admin: Option<SocketAddr>,
+}
+
+#[derive(Args, Debug)]
+struct ConnectArguments {
+    /// Such as ws://127.0.0.1:8080/echo or wss://example.com/chat?room=1
+    url: WsUrl,
+    /// Send a header with the handshake; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// Offer a subprotocol; may be repeated, the first is preferred
+    #[arg(long = "subprotocol", value_name = "NAME", value_parser = subprotocol)]
+    subprotocols: Vec<String>,
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
 pub fn main() -> ExitCode {
-    let (Command::Run { config: path } | Command::Check { config: path }) = &Cli::parse().command;
-    let (config, warnings) = match Config::load(path) {
-        Ok(loaded) => loaded,
+    match Cli::parse().command {
+        Command::Run(arguments) => run(arguments),
+        Command::Check { config } => check(&config),
+        Command::Connect(arguments) => connect::main(arguments),
+    }
+}
+
+fn run(arguments: RunArguments) -> ExitCode {
+    let (config, warnings) = match configuration(arguments) {
+        Ok(read) => read,
         Err(errors) => {
-            eprintln!("{errors}");
-            return ExitCode::from(78);
+            say(&errors);
+            return ExitCode::from(BAD_CONFIGURATION);
         }
     };
+    let metrics = match Metrics::new() {
+        Ok(metrics) => Arc::new(metrics),
+        Err(error) => return failed(&error),
+    };
+    let logs = match logs::start(&config.log, metrics.log_lines_dropped_total.clone()) {
+        Ok(logs) => logs,
+        Err(error) => return failed(&error),
+    };
     for warning in warnings {
-        eprintln!("{warning}");
+        tracing::warn!("{warning}");
     }
-    if matches!(Cli::parse().command, Command::Check { .. }) {
-        return ExitCode::SUCCESS;
-    }
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(&config.log.level).init();
-    match crate::gateway::run(config) {
+    let result = gateway::run(config, &metrics);
+    // What was logged comes before the error.
+    drop(logs);
+    match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(cause) = source {
-                text.push_str(&format!(": {cause}"));
-                source = cause.source();
-            }
-            eprintln!("wsgate: {text}");
-            ExitCode::FAILURE
+        Err(error) => failed(&error),
+    }
+}
+
+fn configuration(arguments: RunArguments) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+    let RunArguments { config, upstream, filter, listen, admin } = arguments;
+    match (config, upstream) {
+        (Some(file), _) => Config::load(&file),
+        (None, upstream) => {
+            // clap asks for one of the two.
+            let upstream = upstream.unwrap_or_default();
+            Ok((Config::for_upstream(&upstream, listen, admin, &filter)?, Vec::new()))
         }
     }
 }
+
+fn check(file: &std::path::Path) -> ExitCode {
+    match Config::load(file) {
+        Ok((_, warnings)) => {
+            for warning in warnings {
+                say(&warning);
+            }
+            // A closed stdout does not make the configuration wrong.
+            let _ = writeln!(io::stdout(), "{}: ok", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(errors) => {
+            say(&errors);
+            ExitCode::from(BAD_CONFIGURATION)
+        }
+    }
+}
+
+/// An error with its causes, on stderr.
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    say(&format_args!("wsgate: {text}"));
+    ExitCode::FAILURE
+}
+
+/// A line on stderr, if anybody listens.
+fn say(text: &dyn std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("it has no colon; write 'Name: value'")?;
+    let name: HeaderName = name.trim().parse().map_err(|_| format!("{name:?} is not a header's name"))?;
+    if is_of_the_connection(&name) {
+        return Err(format!("{name} belongs to the handshake, which wsgate makes itself"));
+    }
+    let value =
+        HeaderValue::try_from(value.trim()).map_err(|_| "the value has characters that a header cannot have")?;
+    Ok((name, value))
+}
+
+fn subprotocol(name: &str) -> Result<String, String> {
+    if is_token(name) { Ok(name.to_owned()) } else { Err("a subprotocol is one word without separators".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -29,9 +29,6 @@ use crate::{
 /// Why the gateway did not start, or stopped.
 #[derive(Debug, Error)]
 pub enum GatewayError {
-    /// The metrics cannot be registered.
-    #[error("metrics")]
-    Metrics(#[from] prometheus::Error),
     /// A filter that a route needs cannot be loaded.
     #[error("cannot load the filters")]
     Filters(#[from] LoadError),
@@ -58,12 +55,9 @@ pub enum GatewayError {
 ///
 /// # Errors
 /// Whatever keeps the gateway from starting.
-pub fn run(config: Config) -> Result<(), GatewayError> {
+pub fn run(config: Config, metrics: &Arc<Metrics>) -> Result<(), GatewayError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)?;
-    runtime.block_on(async {
-        let metrics = Arc::new(Metrics::new()?);
-        Gateway::start(Arc::new(config), &metrics).await?.serve().await
-    })
+    runtime.block_on(async { Gateway::start(Arc::new(config), metrics).await?.serve().await })
 }
 
 struct Gateway {
@@ -98,7 +92,8 @@ impl Gateway {
         };
         let workers: io::Result<Vec<Worker>> =
             (0..config.server.workers).map(|index| Worker::start(index, shared.clone())).collect();
-        let readiness = Arc::new(Readiness::new());
+        let filters = Arc::clone(&catalogue);
+        let readiness = Arc::new(Readiness::new(move || filters.ready()));
         let mut gateway = Self {
             config,
             catalogue,

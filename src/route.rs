@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     config::{
-        ChainSource, Config, HeaderEdits, SessionLimits, Target,
+        self, ChainSource, Config, HeaderEdits, SessionLimits, Target,
         pattern::{HostPattern, PathPattern, PathTemplate},
     },
     telemetry::metrics::{Metrics, RouteMetrics},
@@ -80,7 +80,11 @@ impl RouteTable {
     /// The routes of a configuration.
     #[must_use]
     pub fn new(config: &Config, metrics: &Metrics) -> Self {
-        let route = |route: &crate::config::Route| {
+        Self::of(&config.routes, metrics)
+    }
+
+    fn of(routes: &[config::Route], metrics: &Metrics) -> Self {
+        let route = |route: &config::Route| {
             Arc::new(Route {
                 name: route.name.clone(),
                 target: route.target.clone(),
@@ -94,7 +98,7 @@ impl RouteTable {
                 path_rewrite: route.path_rewrite.clone(),
             })
         };
-        Self { routes: config.routes.iter().map(route).collect() }
+        Self { routes: routes.iter().map(route).collect() }
     }
 
     /// The first route that takes this host (lower case, without port) and path.
@@ -111,3 +115,6 @@ impl RouteTable {
         self.routes.iter()
     }
 }
+
+#[cfg(test)]
+mod tests;

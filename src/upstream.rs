@@ -90,16 +90,28 @@ impl Upstreams {
     /// # Errors
     /// No root certificates, or an endpoint that cannot be used.
     pub fn new(config: &Config, metrics: &Metrics) -> Result<Self, UpstreamsError> {
-        let needs_tls = config.upstreams.values().flat_map(|upstream| &upstream.endpoints).any(|endpoint| endpoint.tls);
-        let tls = if needs_tls { roots::native()? } else { roots::trusting(RootCertStore::empty())? };
-        Self::with_tls(config, metrics, &tls)
+        Self::of(&config.upstreams, metrics)
     }
 
-    fn with_tls(config: &Config, metrics: &Metrics, tls: &Arc<ClientConfig>) -> Result<Self, UpstreamsError> {
+    /// These upstreams.
+    ///
+    /// # Errors
+    /// As [`Upstreams::new`].
+    pub fn of(upstreams: &BTreeMap<String, config::Upstream>, metrics: &Metrics) -> Result<Self, UpstreamsError> {
+        let needs_tls = upstreams.values().flat_map(|upstream| &upstream.endpoints).any(|endpoint| endpoint.tls);
+        let tls = if needs_tls { roots::native()? } else { roots::trusting(RootCertStore::empty())? };
+        Self::with_tls(upstreams, metrics, &tls)
+    }
+
+    fn with_tls(
+        upstreams: &BTreeMap<String, config::Upstream>,
+        metrics: &Metrics,
+        tls: &Arc<ClientConfig>,
+    ) -> Result<Self, UpstreamsError> {
         let upstream = |(name, upstream): (&String, &config::Upstream)| {
             Ok((name.clone(), Upstream::new(name, upstream, metrics, tls)?))
         };
-        Ok(Self { by_name: config.upstreams.iter().map(upstream).collect::<Result<_, _>>()? })
+        Ok(Self { by_name: upstreams.iter().map(upstream).collect::<Result<_, _>>()? })
     }
 
     /// Is there an upstream of this name?
@@ -275,4 +287,4 @@ impl Endpoint {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

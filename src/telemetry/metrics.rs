@@ -38,6 +38,8 @@ pub struct Metrics {
     filter_memory_bytes: IntGaugeVec,
     filter_missing: IntGaugeVec,
     filter_reloads_total: IntCounterVec,
+    /// Log lines that were not written because nobody read them in time.
+    pub log_lines_dropped_total: IntCounter,
 }
 
 impl Metrics {
@@ -119,6 +121,10 @@ impl Metrics {
                 "filter_reloads_total",
                 "Attempts to load a file.",
                 &["filter", "result"],
+            )?,
+            log_lines_dropped_total: registered(
+                r,
+                IntCounter::new("log_lines_dropped_total", "Log lines not written because nobody read them in time.")?,
             )?,
             registry: registry.clone(),
         };

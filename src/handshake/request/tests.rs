@@ -117,6 +117,7 @@ fn a_malformed_or_ambiguous_request_is_a_400() {
         GOOD.replace("/chat?room=1", "*"),
         GOOD.replace("/chat?room=1", "other.example.com:443"),
         GOOD.replace("/chat?room=1", "http://other.example.com/chat"),
+        GOOD.replace("/chat?room=1", "http://other.example.com:8080/chat"),
         GOOD.replace("/chat?room=1", "http://chat.example.com/chat"),
         GOOD.replace("/chat?room=1", "http://user@chat.example.com:8080/chat"),
         GOOD.replace("/chat?room=1", "ftp://chat.example.com:8080/chat"),
@@ -164,7 +165,8 @@ fn a_malformed_or_ambiguous_request_is_a_400() {
     requests.push(with("Sec-WebSocket-Protocol: chat"));
     for request in requests {
         let (head, result) = answer(&request);
-        assert!(head.starts_with("http/1.1 400 "), "{request}\n{head}");
+        // hyper answers HTTP/1.0 in kind.
+        assert_eq!(head.split(' ').nth(1), Some("400"), "{request}\n{head}");
         assert!(!matches!(result, Some(Ok(_))), "{request}");
     }
 }

@@ -1,0 +1,66 @@
+//! Should a balancer send connections here?
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+
+/// What keeps the gateway from being ready.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Reason {
+    /// Not every listener accepts yet.
+    Starting,
+    /// A filter without which a route cannot serve is not there.
+    FilterMissing,
+    /// It was told to stop.
+    Draining,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::FilterMissing => "a required filter is missing",
+            Self::Draining => "draining",
+        })
+    }
+}
+
+/// The reasons of this moment. Share it in an `Arc`.
+pub struct Readiness {
+    set: Mutex<BTreeSet<Reason>>,
+    filters_ready: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Readiness {
+    /// Starting. `filters_ready` is asked for each time and must not block.
+    pub fn new(filters_ready: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { set: Mutex::new(BTreeSet::from([Reason::Starting])), filters_ready: Box::new(filters_ready) }
+    }
+
+    /// Every listener accepts.
+    pub fn started(&self) {
+        self.change(|set| set.remove(&Reason::Starting));
+    }
+
+    /// From now on it is on its way down.
+    pub fn draining(&self) {
+        self.change(|set| set.insert(Reason::Draining));
+    }
+
+    /// Empty where it is ready.
+    #[must_use]
+    pub fn reasons(&self) -> BTreeSet<Reason> {
+        let mut reasons = self.set.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if !(self.filters_ready)() {
+            reasons.insert(Reason::FilterMissing);
+        }
+        reasons
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeSet<Reason>) -> bool) {
+        // Two words and no panic between: a poisoned lock would still hold a whole set.
+        change(&mut self.set.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
