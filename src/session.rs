@@ -181,7 +181,7 @@ impl Session {
             }
             let up_free = up == Pumped::Paused && !self.is_paused(Direction::ToUpstream);
             let down_free = down == Pumped::Paused && !self.is_paused(Direction::ToClient);
-            if !up_free && !down_free {
+            if !up_free && !down_free && !self.can_move() {
                 break (up, down);
             }
         };

@@ -87,8 +87,7 @@ impl Session {
     pub(super) fn follow_filters(&mut self, context: &mut Context<'_>) {
         self.filters.look(&self.route.name);
         self.run_tick(context);
-        let idle = !self.to_upstream.is_running() && !self.to_client.is_running() && self.filters.tick.is_none();
-        if idle
+        if self.can_move()
             && let Some((chain, _)) = &self.filters.chain
             && let Some(wanted) = self.filters.wanted.take()
         {
@@ -106,6 +105,13 @@ impl Session {
             Migration::Kept => {}
             Migration::Close { frame, filter } => self.begin_end(SessionEnd::FilterClosed { filter, frame }),
         }
+    }
+
+    /// True once the last message has left a chain that is to be replaced. When that happens within a turn, the turn has
+    /// to go on: nothing else would wake the session.
+    pub(super) fn can_move(&self) -> bool {
+        let idle = !self.to_upstream.is_running() && !self.to_client.is_running() && self.filters.tick.is_none();
+        idle && self.filters.wanted.is_some()
     }
 
     fn run_tick(&mut self, context: &mut Context<'_>) {
