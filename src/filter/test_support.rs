@@ -119,7 +119,7 @@ impl Bed {
         self.config.routes.push(Route {
             name: name.to_owned(),
             host: None,
-            path: "/".to_owned(),
+            path: "/".parse().unwrap(),
             path_rewrite: None,
             target: Target::Echo,
             filters,
