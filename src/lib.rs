@@ -14,6 +14,6 @@ pub mod upstream;
 pub mod http_head;
 pub mod filter;
 pub mod transport;
-pub mod message;
 pub mod telemetry;
+pub mod message;
 pub mod config;

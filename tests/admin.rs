@@ -62,6 +62,18 @@ fn filters_are_listed_with_their_generation_and_routes() {
 }
 
 #[test]
+fn every_listener_serves_every_route() {
+    let two = "[[listeners]]\naddress = \"127.0.0.1:0\"\n".repeat(2);
+    let gateway = Gateway::start(&format!("{two}{ECHO}"));
+    assert_eq!(gateway.listeners().len(), 2);
+    for &address in gateway.listeners() {
+        let mut wire = Wire::open(address, "/echo");
+        wire.text("here");
+        assert_eq!(wire.next_text(), "here");
+    }
+}
+
+#[test]
 fn messages_are_counted_by_direction_and_kind() {
     let gateway = Gateway::start(ECHO);
     let mut wire = Wire::open(gateway.address(), "/echo");

@@ -5,14 +5,17 @@
 mod support;
 
 mod admin;
+mod autobahn;
 mod closes;
 mod deadlines;
 mod drain;
+mod examples;
 mod fairness;
 mod faults;
 mod faults_under_load;
 mod filters;
 mod folder;
+mod layout;
 mod messages;
 mod negotiation;
 mod payload;

@@ -8,7 +8,7 @@ pub(crate) mod http;
 pub(crate) mod load;
 mod metrics;
 pub(crate) mod peer;
-mod process;
+pub(crate) mod process;
 pub(crate) mod upstream;
 mod wait;
 pub(crate) mod wire;

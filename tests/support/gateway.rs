@@ -68,9 +68,9 @@ impl Setup {
         Gateway::ready(process, self)
     }
 
-    /// The same, with the configuration as it is.
-    pub(crate) fn start_exactly(self, config: &str) -> Gateway {
-        let process = self.spawn(config);
+    /// Starts it with a configuration file that is in the folder.
+    pub(crate) fn start_file(self, config: &Path) -> Gateway {
+        let process = self.run(&self.folder.path().join(config));
         Gateway::ready(process, self)
     }
 
@@ -78,16 +78,18 @@ impl Setup {
     pub(crate) fn fails(&self, config: &str) -> Failure {
         let mut process = self.spawn(config);
         let status = process.wait_exit(START);
-        let stderr = process.stderr.wait(Duration::ZERO, |_| None::<()>);
-        debug_assert!(stderr.is_none());
         Failure { status, stderr: settled(&process) }
     }
 
     fn spawn(&self, config: &str) -> Process {
         let file = self.path("wsgate.toml");
         fs::write(&file, config).unwrap();
+        self.run(&file)
+    }
+
+    fn run(&self, config: &Path) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
-        Process::start("wsgate", command.arg("run").arg("--config").arg(file).current_dir(self.folder.path()))
+        Process::start("wsgate", command.arg("run").arg("--config").arg(config).current_dir(self.folder.path()))
     }
 }
 

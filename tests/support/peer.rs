@@ -27,7 +27,8 @@ pub(crate) use Library::{NodeWs, PythonWebsockets};
 pub(crate) const LIBRARIES: [Library; 2] = [PythonWebsockets, NodeWs];
 
 impl Library {
-    fn command(self, script: &str) -> Command {
+    /// One of the scripts, ready to be started.
+    pub(crate) fn command(self, script: &str) -> Command {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support");
         match self {
             Self::PythonWebsockets => {
