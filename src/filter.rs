@@ -24,6 +24,10 @@ mod edits;
 mod member;
 mod chain;
 mod catalogue;
+#[cfg(test)]
+mod test_support;
+#[cfg(test)]
+mod tests;
 
 use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 

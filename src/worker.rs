@@ -32,7 +32,7 @@ use crate::{
 const CONNECTIONS_WAITING: usize = 1024;
 /// The runtime looks for I/O after this many tasks. The default of 61 would let a full turn of 61 flooding connections
 /// pass before a message of another is seen.
-const TASKS_BETWEEN_IO: u32 = 8;
+const TASKS_BETWEEN_IO: u32 = 16;
 /// Silent sessions are moved to newer filters in steps, so that a reload is no burst.
 const SWEEP_SESSIONS: usize = 32;
 const SWEEP_PAUSE: Duration = Duration::from_millis(1);

@@ -4,11 +4,20 @@
 
 mod support;
 
-mod peers;
+mod admin;
 mod closes;
+mod deadlines;
+mod drain;
+mod fairness;
+mod faults;
+mod faults_under_load;
+mod filters;
+mod folder;
 mod messages;
 mod negotiation;
 mod payload;
+mod peers;
 mod refusals;
 mod routing;
+mod startup;
 mod violations;

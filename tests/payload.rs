@@ -80,7 +80,7 @@ fn the_upstream_has_a_limit_of_its_own() {
     let gateway = Gateway::start(&format!("{}\n{limits}", route_to(&upstream.url())));
     let mut wire = Wire::open(gateway.address(), "/");
     assert_eq!(wire.next().unwrap().payload.len(), 2048);
-    assert_eq!(wire.next_close().0, 1009);
+    assert_eq!(wire.next_close().0, 1011);
     assert_eq!(sees.recv_timeout(SOON), Ok(1009));
 }
 

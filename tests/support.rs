@@ -5,6 +5,7 @@ use std::path::PathBuf;
 mod gateway;
 mod guests;
 pub(crate) mod http;
+pub(crate) mod load;
 mod metrics;
 pub(crate) mod peer;
 mod process;
@@ -20,3 +21,6 @@ fn target() -> PathBuf {
     let binary = std::env::current_exe().unwrap();
     binary.ancestors().nth(3).unwrap().to_owned()
 }
+
+/// The bytes of a built guest.
+pub(crate) use guests::bytes as guest;

@@ -82,8 +82,10 @@ impl Checker<'_> {
 
     /// `<value> is not …`
     fn refuse_as<T>(&mut self, at: &At<T>, is_not: impl Display) {
-        let found = self.document.found(&at.span);
-        self.refuse(at, format!("{found} is not {is_not}"));
+        if !self.is_full() {
+            let found = self.document.found(&at.span);
+            self.refuse(at, format!("{found} is not {is_not}"));
+        }
     }
 
     /// `message` about a key that has no value here, unless that is so because its value is wrong. `table` is `None`
@@ -99,12 +101,16 @@ impl Checker<'_> {
         }
     }
 
-    /// Places cost a walk through the file, so errors that will not be shown have none.
     fn refuse_at(&mut self, span: &Range<usize>, key: Option<String>, message: String) {
-        if self.errors.len() <= ConfigErrors::MAX_LISTED {
+        if !self.is_full() {
             let key = key.or_else(|| self.document.key(span));
             self.errors.push(self.document.error(span, key, message));
         }
+    }
+
+    /// Are there more errors than will be shown? Finding a place costs a walk through the file.
+    fn is_full(&self) -> bool {
+        self.errors.len() > ConfigErrors::MAX_LISTED
     }
 
     /// Was this key of a table refused before?
@@ -125,11 +131,12 @@ impl Checker<'_> {
     }
 
     fn warn<T>(&mut self, at: &At<T>, message: impl Into<String>) {
-        self.warn_at(&at.span, self.document.key(&at.span), message.into());
+        self.warn_at(&at.span, None, message.into());
     }
 
     fn warn_at(&mut self, span: &Range<usize>, key: Option<String>, message: String) {
         if self.warnings.len() < ConfigErrors::MAX_LISTED {
+            let key = key.or_else(|| self.document.key(span));
             let ConfigError { file, position, key, message } = self.document.error(span, key, message);
             self.warnings.push(Warning { file, position, key, message });
         }
@@ -195,7 +202,7 @@ impl Checker<'_> {
 
     /// An upstream that is configured, well or not.
     fn known_upstream(&mut self, at: &At<String>) {
-        if !self.document.has("upstreams", &at.value) {
+        if !self.is_full() && !self.document.has("upstreams", &at.value) {
             let known: Vec<_> = self.document.names("upstreams").collect();
             let accepted = known_names(&at.value, &known, "there is no [upstreams.*] table");
             self.refuse_as(at, format!("an upstream; {accepted}"));

@@ -1,6 +1,6 @@
 //! The validated types: what every other module sees of the configuration.
 
-use std::{net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -121,8 +121,8 @@ pub enum HostHeader {
     Literal(String),
 }
 
-/// `[filters.*]`
-#[derive(Clone, Debug, PartialEq)]
+/// `[filters.*]`. Its `Debug` output leaves out `config`, which may hold secrets.
+#[derive(Clone, PartialEq)]
 pub struct Filter {
     /// The component, absolute.
     pub file: PathBuf,
@@ -168,6 +168,24 @@ impl Filter {
             sha256: None,
             allow_upstreams: Vec::new(),
         }
+    }
+}
+
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Filter")
+            .field("file", &self.file)
+            .field("instances", &self.instances)
+            .field("max_sessions_per_instance", &self.max_sessions_per_instance)
+            .field("failure_policy", &self.failure_policy)
+            .field("on_reload", &self.on_reload)
+            .field("on_state_loss", &self.on_state_loss)
+            .field("cpu_timeout", &self.cpu_timeout)
+            .field("wait_timeout", &self.wait_timeout)
+            .field("memory_limit_bytes", &self.memory_limit_bytes)
+            .field("sha256", &self.sha256)
+            .field("allow_upstreams", &self.allow_upstreams)
+            .finish_non_exhaustive()
     }
 }
 

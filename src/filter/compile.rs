@@ -9,6 +9,7 @@ use super::{
     bindings::FilterHttpPre,
     engine::Engine,
     generation::{Digest256, Generation, Settings},
+    host::Host,
     instance::Instance,
 };
 
@@ -18,6 +19,7 @@ pub(super) const FILE_BYTES: u64 = 128 << 20;
 /// Bound of instantiation and `init` together, whatever they do.
 const CANARY_TIMEOUT: Duration = Duration::from_secs(5);
 
+const MAGIC: &[u8] = b"\0asm";
 const PACKAGE: &str = "wsgate:filter/";
 const VERSION: &str = "@0.1.0";
 const HANDLER: &str = "wsgate:filter/handler@0.1.0";
@@ -36,6 +38,9 @@ pub enum NotAFilter {
         "a core WebAssembly module, not a component: build for wasm32-wasip2, or wrap it with `wasm-tools component new`"
     )]
     CoreModule,
+    /// Not the file that the configuration names.
+    #[error("its SHA-256 is {0}, not the configured one (sha256)")]
+    Pin(String),
     /// Machine code.
     #[error("precompiled machine code (.cwasm) is not accepted: give the .wasm component it was made from")]
     Precompiled,
@@ -76,17 +81,22 @@ pub(super) fn load(
     engine: &Arc<Engine>,
     filter: &Arc<str>,
     bytes: &[u8],
-    digest: Digest256,
+    code: Digest256,
     settings: Settings,
 ) -> Result<Arc<Generation>, NotAFilter> {
     check_header(bytes)?;
+    let digest = settings.digest(&code);
+    let code = engine.compiled(code, || compile(engine, bytes))?;
+    let generation = Arc::new(Generation::new(engine, filter.clone(), digest, settings, code));
+    canary(&generation)?;
+    Ok(generation)
+}
+
+fn compile(engine: &Engine, bytes: &[u8]) -> Result<FilterHttpPre<Host>, NotAFilter> {
     let component = Component::new(engine.wasm(), bytes).map_err(|error| invalid(&error))?;
     check_world(engine, &component)?;
     let pre = engine.linker().instantiate_pre(&component).map_err(|error| NotAFilter::Import(one_line(&error)))?;
-    let pre = FilterHttpPre::new(pre).map_err(|error| NotAFilter::WrongHandler(one_line(&error)))?;
-    let generation = Arc::new(Generation::new(engine, filter.clone(), digest, settings, pre));
-    canary(&generation)?;
-    Ok(generation)
+    FilterHttpPre::new(pre).map_err(|error| NotAFilter::WrongHandler(one_line(&error)))
 }
 
 fn check_header(bytes: &[u8]) -> Result<(), NotAFilter> {
@@ -95,7 +105,9 @@ fn check_header(bytes: &[u8]) -> Result<(), NotAFilter> {
         [0x7f, b'E', b'L', b'F', ..] => Err(NotAFilter::Precompiled),
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(NotAFilter::CoreModule),
         [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(()),
-        [0, b'a', b's', b'm', ..] if bytes.len() < 8 => Err(NotAFilter::Truncated("no version".to_owned())),
+        _ if bytes.len() < 8 && (bytes.starts_with(MAGIC) || MAGIC.starts_with(bytes)) => {
+            Err(NotAFilter::Truncated("it has no version".to_owned()))
+        }
         [0, b'a', b's', b'm', version @ ..] => {
             Err(NotAFilter::Invalid(format!("unknown binary version {:02x?}", &version[..4])))
         }
@@ -105,7 +117,8 @@ fn check_header(bytes: &[u8]) -> Result<(), NotAFilter> {
 
 fn invalid(error: &wasmtime::Error) -> NotAFilter {
     let text = one_line(error);
-    if text.contains("unexpected end") || text.contains("unexpected EOF") {
+    // There is no type for this.
+    if ["unexpected end", "unexpected EOF", "is out of bounds (bound"].iter().any(|sign| text.contains(sign)) {
         NotAFilter::Truncated(text)
     } else {
         NotAFilter::Invalid(text)

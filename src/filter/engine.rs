@@ -1,12 +1,16 @@
 //! One wasmtime engine a process, its linker and its clock.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
 use super::{
-    bindings::FilterHttp,
+    bindings::{FilterHttp, FilterHttpPre},
     catalogue::LoadError,
+    generation::Digest256,
     host::{Host, HostData, custom::CustomMetrics},
     limits,
     ticker::Ticker,
@@ -18,23 +22,80 @@ const POOLED_INSTANCES: u32 = 2_000;
 
 /// What every generation is compiled with and every instance runs in.
 pub(super) struct Engine {
-    wasm: wasmtime::Engine,
-    linker: Linker<Host>,
+    core: Arc<Core>,
     pub(super) ticker: Ticker,
     pub(super) metrics: Arc<Metrics>,
     pub(super) custom: Arc<CustomMetrics>,
 }
 
+/// What belongs to no catalogue in particular.
+struct Core {
+    wasm: wasmtime::Engine,
+    linker: Linker<Host>,
+    /// By the hash of the file: filters that differ in their settings only are compiled once.
+    compiled: Mutex<HashMap<Digest256, Weak<Code>>>,
+}
+
+/// A compiled component, ready to be instantiated.
+pub(super) struct Code(pub(super) FilterHttpPre<Host>);
+
 impl Engine {
     /// Reserves address space for pooled instances, or falls back to making each on demand where there is too little.
     pub(super) fn new(metrics: &Arc<Metrics>) -> Result<Arc<Self>, LoadError> {
+        let core = Core::new()?;
+        let ticker = Ticker::start(&core.wasm).map_err(|error| LoadError::Engine(error.into()))?;
+        let custom = CustomMetrics::register(metrics.registry()).map_err(|error| LoadError::Engine(error.into()))?;
+        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom }))
+    }
+
+    pub(super) fn wasm(&self) -> &wasmtime::Engine {
+        &self.core.wasm
+    }
+
+    pub(super) fn linker(&self) -> &Linker<Host> {
+        &self.core.linker
+    }
+
+    /// What these bytes were compiled to, or what this makes of them.
+    pub(super) fn compiled<E>(
+        &self,
+        digest: Digest256,
+        compile: impl FnOnce() -> Result<FilterHttpPre<Host>, E>,
+    ) -> Result<Arc<Code>, E> {
+        let mut compiled = self.core.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(code) = compiled.get(&digest).and_then(Weak::upgrade) {
+            return Ok(code);
+        }
+        let code = Arc::new(Code(compile()?));
+        compiled.retain(|_, code| code.strong_count() > 0);
+        compiled.insert(digest, Arc::downgrade(&code));
+        Ok(code)
+    }
+}
+
+impl Core {
+    #[cfg(not(test))]
+    fn new() -> Result<Arc<Self>, LoadError> {
+        Self::make().map(Arc::new)
+    }
+
+    /// The tests share one, and with it what was compiled.
+    #[cfg(test)]
+    fn new() -> Result<Arc<Self>, LoadError> {
+        static SHARED: Mutex<Option<Arc<Core>>> = Mutex::new(None);
+        let mut shared = SHARED.lock().unwrap();
+        if shared.is_none() {
+            *shared = Some(Arc::new(Self::make()?));
+        }
+        Ok(shared.clone().unwrap())
+    }
+
+    fn make() -> Result<Self, LoadError> {
         let wasm = match wasmtime::Engine::new(&pooled()) {
             Ok(engine) => engine,
             Err(error) => {
-                tracing::info!(
-                    error = %format_args!("{error:#}"),
-                    "too little address space to pool filter instances: they are made on demand"
-                );
+                let error = format!("{error:#}");
+                tracing::info!(error, "too little address space to pool filter instances: they are made on demand");
                 wasmtime::Engine::new(&on_demand()).map_err(|error| LoadError::Engine(error.into()))?
             }
         };
@@ -42,17 +103,7 @@ impl Engine {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)
             .and_then(|()| FilterHttp::add_to_linker::<Host, HostData>(&mut linker, |host| host))
             .map_err(|error| LoadError::Engine(error.into()))?;
-        let ticker = Ticker::start(&wasm).map_err(|error| LoadError::Engine(error.into()))?;
-        let custom = CustomMetrics::register(metrics.registry()).map_err(|error| LoadError::Engine(error.into()))?;
-        Ok(Arc::new(Self { wasm, linker, ticker, metrics: metrics.clone(), custom }))
-    }
-
-    pub(super) fn wasm(&self) -> &wasmtime::Engine {
-        &self.wasm
-    }
-
-    pub(super) fn linker(&self) -> &Linker<Host> {
-        &self.linker
+        Ok(Self { wasm, linker, compiled: Mutex::default() })
     }
 }
 

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{
     allowance::Allowance,
     bindings::FilterHttpPre,
-    engine::Engine,
+    engine::{Code, Engine},
     host::Host,
     limits::{Budget, Limits},
     tally::Tally,
@@ -27,6 +27,10 @@ pub(super) struct Digest256(pub(super) [u8; 32]);
 impl Digest256 {
     pub(super) fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    pub(super) fn hex(&self) -> String {
+        data_encoding::HEXLOWER.encode(&self.0)
     }
 
     /// The first 12 hexadecimal digits, as people compare them.
@@ -82,7 +86,7 @@ pub(super) struct Generation {
     filter: Arc<str>,
     digest: Digest256,
     settings: Settings,
-    pre: FilterHttpPre<Host>,
+    code: Arc<Code>,
     engine: Arc<Engine>,
     tally: Tally,
     fault_lines: Allowance,
@@ -98,7 +102,7 @@ impl Generation {
         filter: Arc<str>,
         digest: Digest256,
         settings: Settings,
-        pre: FilterHttpPre<Host>,
+        code: Arc<Code>,
     ) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         Self {
@@ -107,12 +111,23 @@ impl Generation {
             filter,
             digest,
             settings,
-            pre,
+            code,
             engine: engine.clone(),
             fault_lines: Allowance::new(),
             sessions: AtomicUsize::new(0),
             instances: AtomicUsize::new(0),
         }
+    }
+
+    /// The same under another filter's name.
+    #[cfg(test)]
+    pub(super) fn renamed(&self, filter: &str) -> Arc<Self> {
+        Arc::new(Self::new(&self.engine, filter.into(), self.digest, self.settings.clone(), self.code.clone()))
+    }
+
+    #[cfg(test)]
+    pub(super) fn code(&self) -> &Arc<Code> {
+        &self.code
     }
 
     pub(super) fn serial(&self) -> u64 {
@@ -136,7 +151,7 @@ impl Generation {
     }
 
     pub(super) fn pre(&self) -> &FilterHttpPre<Host> {
-        &self.pre
+        &self.code.0
     }
 
     pub(super) fn engine(&self) -> &Arc<Engine> {

@@ -135,14 +135,6 @@ impl Instance {
         }
     }
 
-    /// Runs without the guest on what its Store holds for the gateway; `None` while a call is made or when dead.
-    pub(super) fn host<R>(&self, f: impl FnOnce(&mut Host) -> R) -> Option<R> {
-        let mut body = self.body.take()?;
-        let result = f(body.store.data_mut());
-        self.body.set(Some(body));
-        Some(result)
-    }
-
     /// Runs the destructor of a session. A fault ends the instance like any other.
     pub(super) async fn release(&self, session: ResourceAny, key: usize) -> Result<(), Unanswered> {
         self.call(

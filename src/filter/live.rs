@@ -90,6 +90,12 @@ impl Live {
             .filter(move |generation| seen.insert(generation.serial()))
     }
 
+    /// The chains that are not as they were.
+    pub(super) fn changed<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'a str, &'a Arc<ChainSpec>)> {
+        let same = |route: &str, chain| before.chains.get(route).is_some_and(|before| Arc::ptr_eq(before, chain));
+        self.chains.iter().filter(move |(route, chain)| !same(route, chain)).map(|(route, chain)| (&**route, chain))
+    }
+
     pub(super) fn same(&self, other: &Self) -> bool {
         self.chains.len() == other.chains.len()
             && self.chains.iter().zip(&other.chains).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))

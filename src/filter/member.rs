@@ -67,7 +67,7 @@ pub(super) enum NoAnswer {
 
 /// What `open` came to.
 pub(super) enum Opened {
-    Admitted(Member, Admitted),
+    Admitted(Member, Box<Admitted>),
     Refused(Refusal),
     /// `open` failed. The member has no session yet: its first call resumes it.
     Failed(Member, Fault),
@@ -113,7 +113,7 @@ impl Member {
             match answer.await {
                 Ok((key, Ok(admitted))) => {
                     member.take_seat(place, admitted.session, key, admitted.interest.as_ref());
-                    return Opened::Admitted(member, admitted);
+                    return Opened::Admitted(member, Box::new(admitted));
                 }
                 Ok((_, Err(refusal))) => return Opened::Refused(refusal),
                 Err(Unanswered::Fault(fault)) => return Opened::Failed(member, fault),
@@ -182,10 +182,10 @@ impl Member {
         }
     }
 
-    /// State for the next generation. There is none where the instance was lost.
+    /// State for the next generation. There is none where the instance was lost, if that may be.
     pub(super) async fn save(&self) -> Result<Option<Vec<u8>>, Fault> {
-        if self.session().is_none() {
-            return Ok(None);
+        if self.session().is_none_or(|session| session.place.instance().is_dead()) {
+            return self.state_may_be_lost().map(|()| None);
         }
         let ending = |_: &_| Ending::Ok;
         let saved = self
@@ -266,10 +266,7 @@ impl Member {
         if matches!(&*self.seat.borrow(), Seat::Left) {
             return Err(NoAnswer::Left);
         }
-        if self.generation().settings().on_state_loss == OnStateLoss::Close {
-            let cause = "the instance of this session was lost with its state";
-            return Err(NoAnswer::Fault(Fault::new(FaultKind::StateLoss, cause)));
-        }
+        self.state_may_be_lost().map_err(NoAnswer::Fault)?;
         match self.resume_seat(None, ResumeCause::Fault).await {
             Ok(Ok(())) => self.session().ok_or(NoAnswer::Left),
             Ok(Err(Rejection::Close(info))) => Err(NoAnswer::Close(info)),
@@ -278,6 +275,16 @@ impl Member {
                 Err(NoAnswer::Fault(Fault::new(FaultKind::Verdict, cause)))
             }
             Err(fault) => Err(NoAnswer::Fault(fault)),
+        }
+    }
+
+    fn state_may_be_lost(&self) -> Result<(), Fault> {
+        match self.generation().settings().on_state_loss {
+            OnStateLoss::Resume => Ok(()),
+            OnStateLoss::Close => {
+                let cause = "the instance of this session was lost with its state";
+                Err(Fault::new(FaultKind::StateLoss, cause))
+            }
         }
     }
 

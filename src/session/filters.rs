@@ -59,7 +59,7 @@ impl Filters {
         }
         self.seen_revision = revision;
         let live = instances.live().chain(route);
-        self.wanted = (!Arc::ptr_eq(&live, chain.spec())).then_some(live);
+        self.wanted = (!chain.is_settled(&live)).then_some(live);
     }
 
     /// Tells the filters of the end. What is under way in them is polled to its end first, by the worker.

@@ -39,6 +39,8 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(transport: Transport, read_ahead: Bytes, scan: FrameScan) -> Self {
+        // An empty slice may still hold the buffer that it was cut from.
+        let read_ahead = if read_ahead.is_empty() { Bytes::new() } else { read_ahead };
         Self { transport, read_ahead, scan, lost: false, bytes_read: 0, bytes_written: 0, largest_read_bytes: 0 }
     }
 
@@ -119,6 +121,9 @@ impl Wire {
         if !self.read_ahead.is_empty() {
             let length = self.read_ahead.len().min(into.len());
             self.read_ahead.copy_to_slice(&mut into[..length]);
+            if self.read_ahead.is_empty() {
+                self.read_ahead = Bytes::new();
+            }
             return Poll::Ready(length);
         }
         let mut buffer = ReadBuf::new(into);

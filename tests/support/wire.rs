@@ -75,7 +75,8 @@ impl Wire {
         Self::client_of(TcpStream::connect(address).unwrap())
     }
 
-    fn client_of(stream: TcpStream) -> Self {
+    /// The client's end.
+    pub(crate) fn client_of(stream: TcpStream) -> Self {
         Self { masks: true, ..Self::server_of(stream) }
     }
 
@@ -132,14 +133,14 @@ impl Wire {
         }
     }
 
-    /// Sends bytes as they are. A peer that has gone away is no error here: what it sent before tells.
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes);
+    /// Sends bytes as they are; false where the peer has gone away, which is no error here: what it sent before tells.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
     }
 
-    /// Sends a whole message or control frame.
-    pub(crate) fn send(&mut self, opcode: u8, payload: &[u8]) {
-        self.frame(FIN | opcode, payload);
+    /// Sends a whole message or control frame; false where the peer has gone away.
+    pub(crate) fn send(&mut self, opcode: u8, payload: &[u8]) -> bool {
+        self.frame(FIN | opcode, payload)
     }
 
     pub(crate) fn text(&mut self, text: &str) {
@@ -152,8 +153,8 @@ impl Wire {
     }
 
     /// Sends a frame with this first byte, masked where a client has to.
-    pub(crate) fn frame(&mut self, first_byte: u8, payload: &[u8]) {
-        self.write(&encode(first_byte, payload, self.masks));
+    pub(crate) fn frame(&mut self, first_byte: u8, payload: &[u8]) -> bool {
+        self.write(&encode(first_byte, payload, self.masks))
     }
 
     /// The next frame; `None` at the end of the stream.

@@ -98,7 +98,7 @@ impl Checker<'_> {
     /// A filter has a table or a file in `filter_dir`.
     fn known_filter(&mut self, at: &At<String>) {
         let file = self.default_file(&at.value);
-        if self.document.has("filters", &at.value) || file.is_file() {
+        if self.is_full() || self.document.has("filters", &at.value) || file.is_file() {
             return;
         }
         let known: Vec<_> = self.document.names("filters").collect();

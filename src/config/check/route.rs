@@ -11,7 +11,7 @@ use super::{
     },
     A_PLAIN_NAME, Checker,
     filter::Presence,
-    is_plain_name,
+    is_plain_name, show_size,
 };
 
 /// A message is held in memory as a whole.
@@ -76,7 +76,7 @@ impl Checker<'_> {
         let filters = self.chain(at);
         let subprotocols = raw.subprotocols.as_ref().map(|raw| self.subprotocols(raw));
         let request_headers = self.header_edits(&raw.request_headers);
-        let limits = self.limits(raw);
+        let limits = self.limits(at);
         let name = raw.name.as_ref().map(|name| name.value.clone()).unwrap_or_default();
         let route = Route {
             name,
@@ -163,18 +163,24 @@ impl Checker<'_> {
         path
     }
 
-    fn limits(&mut self, raw: &RawRoute) -> SessionLimits {
+    fn limits(&mut self, at: &At<Table<RawRoute>>) -> SessionLimits {
+        let raw = &at.value;
         let default = SessionLimits::default();
         let payload = |checker: &mut Self, raw, default| checker.size(raw, default, 1..=MAX_PAYLOAD_BYTES);
         let client = payload(self, raw.client_max_payload.as_ref(), default.client_max_payload_bytes);
         let upstream = payload(self, raw.upstream_max_payload.as_ref(), default.upstream_max_payload_bytes);
         let largest = client.max(upstream);
         let queue = self.size(raw.queue_max_size.as_ref(), default.queue_max_bytes.max(largest), 1..=MAX_QUEUE_BYTES);
-        if let Some(at) = &raw.queue_max_size
+        let (larger, other) = match client > upstream {
+            true => ("client_max_payload", "upstream_max_payload"),
+            false => ("upstream_max_payload", "client_max_payload"),
+        };
+        if let Some(size) = &raw.queue_max_size
             && queue < largest
+            && !self.has_wrong(at, larger)
+            && !self.has_wrong(at, other)
         {
-            let (by, largest) = (if client > upstream { "client" } else { "upstream" }, super::show_size(largest));
-            self.refuse_as(at, format!("accepted; write at least {largest:?}, which is {by}_max_payload"));
+            self.refuse_as(size, format!("accepted; write at least {:?}, which is {larger}", show_size(largest)));
         }
         SessionLimits {
             client_max_payload_bytes: client,

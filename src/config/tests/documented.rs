@@ -33,6 +33,16 @@ fn the_reference_has_every_key_with_its_default_and_no_other() {
 }
 
 #[test]
+fn the_example_in_the_reference_is_accepted_without_warning() {
+    let reference = fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let examples: Vec<_> = reference.split("```").filter_map(|block| block.strip_prefix("toml\n")).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        assert_eq!(read(example).unwrap_or_else(|errors| panic!("{errors}\n{example}")).1, []);
+    }
+}
+
+#[test]
 fn the_schema_names_the_defaults_that_the_code_has() {
     let plain = "[[listeners]]\naddress = '127.0.0.1:1'\n[upstreams.u]\nendpoints = ['ws://a']\n[filters.redact]\n\
                  [[routes]]\npath = '/a'\nupstream = 'u'\n[[routes]]\npath = '/b'\nupstream = 'u'\nfilters_folder = 'chat.d'\n";

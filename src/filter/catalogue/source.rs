@@ -28,6 +28,8 @@ pub(super) struct Source {
     pub(super) name: Arc<str>,
     pub(super) path: PathBuf,
     pub(super) settings: Settings,
+    /// The only content that is accepted.
+    pin: Option<Digest256>,
     /// The generation that serves, the last good one.
     pub(super) current: Option<Arc<Generation>>,
     pub(super) loaded_at: Option<SystemTime>,
@@ -82,6 +84,7 @@ impl Source {
             name,
             path,
             settings,
+            pin: None,
             current: None,
             loaded_at: None,
             wasm_bytes: 0,
@@ -198,8 +201,10 @@ impl Source {
     }
 
     fn load(&mut self, engine: &Arc<Engine>, bytes: &[u8], code: &Digest256) -> Result<(), NotAFilter> {
-        let digest = self.settings.digest(code);
-        let generation = compile::load(engine, &self.name, bytes, digest, self.settings.clone())?;
+        if self.pin.is_some_and(|pin| pin != *code) {
+            return Err(NotAFilter::Pin(code.hex()));
+        }
+        let generation = compile::load(engine, &self.name, bytes, *code, self.settings.clone())?;
         generation.metrics().generation.inc();
         self.publish(generation, bytes.len());
         Ok(())

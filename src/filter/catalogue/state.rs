@@ -162,6 +162,8 @@ impl State {
     fn unused(&self, used: &BTreeSet<Key>) -> Vec<Key> {
         let mut unused: Vec<Key> =
             self.config.filters.iter().map(|(name, filter)| (name.clone(), filter.file.clone())).collect();
+        // The table of a filter that is in a folder need not have a file of its own.
+        unused.retain(|(name, path)| path.exists() || !used.iter().any(|(known, _)| known == name));
         let folder = &self.config.server.filter_dir;
         // The folder of named filters need not exist where every filter has a file of its own.
         for file in wasm_files(folder).unwrap_or_default() {

@@ -79,6 +79,10 @@ impl Watch {
         let scanned = self.state.scan();
         if let Some(live) = scanned.live {
             let live = Arc::new(live);
+            for (route, chain) in live.changed(&self.publish.borrow()) {
+                let filters: Vec<_> = chain.names().collect();
+                tracing::info!(route, filters = filters.join(", "), "the filters of a route changed");
+            }
             self.state.published(&live);
             self.publish.send_replace(live);
         }

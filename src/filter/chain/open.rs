@@ -48,7 +48,7 @@ impl Opening {
     fn take(&mut self, filter: &Arc<str>, opened: Opened, request: &OpeningRequest) -> Result<(), NotAdmitted> {
         let filter = filter.clone();
         match opened {
-            Opened::Admitted(member, admitted) => self.admit(filter, member, admitted),
+            Opened::Admitted(member, admitted) => self.admit(filter, member, *admitted),
             Opened::Failed(member, fault) => self.fault(filter, member, &fault),
             Opened::Refused(mut refusal) => Err(NotAdmitted::Refused {
                 headers: refusal_headers(&filter, &mut refusal),

@@ -246,13 +246,15 @@ impl<'a> Pass<'a> {
                 Err(fault) => self.fault(member, hook, fault),
             },
             Verdict::Drop => Then::Stop,
-            Verdict::Reply(message) => match self.checked(direction.opposite(), message) {
-                Ok(message) => {
-                    self.steps.push(Step::Travel(Travel::from(i, direction.opposite(), message)));
-                    Then::Stop
-                }
-                Err(fault) => self.fault(member, hook, fault),
-            },
+            // Two filters can reply to each other's replies for ever: a reply counts like an action.
+            Verdict::Reply(message) => self.act(
+                i,
+                hook,
+                vec![match direction {
+                    Direction::ToUpstream => Action::ToClient(message),
+                    Direction::ToClient => Action::ToUpstream(message),
+                }],
+            ),
             Verdict::Close(info) => {
                 self.close(member, hook, info);
                 Then::Stop

@@ -6,7 +6,10 @@ use super::*;
 
 /// Keeps what is written, and holds it up while it is shut.
 #[derive(Clone, Default)]
-struct Pipe(Arc<(Mutex<(Vec<u8>, bool)>, Condvar)>);
+struct Pipe(Arc<(Mutex<Held>, Condvar)>);
+
+/// The bytes, and whether it is shut.
+type Held = (Vec<u8>, bool);
 
 impl Pipe {
     fn shut() -> Self {

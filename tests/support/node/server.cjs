@@ -11,7 +11,8 @@ const report = (event) => process.stdout.write(JSON.stringify(event) + "\n");
 function admit({ req }, answer) {
   const refused = /^\/refuse\/(\d+)$/.exec(req.url);
   if (!refused) return answer(true);
-  answer(false, Number(refused[1]), `refused by the upstream with ${refused[1]}`, { "X-Refused-By": "upstream" });
+  const headers = { "WWW-Authenticate": "Bearer", "X-Internal": "secret" };
+  answer(false, Number(refused[1]), `refused by the upstream with ${refused[1]}`, headers);
 }
 
 function obey(socket, command) {

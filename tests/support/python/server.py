@@ -25,7 +25,7 @@ def refuse(connection, request):
         return None
     status = HTTPStatus(int(request.path.rsplit("/", 1)[1]))
     body = f"refused by the upstream with {status.value}".encode()
-    headers = Headers({"Content-Length": str(len(body)), "X-Refused-By": "upstream"})
+    headers = Headers({"Content-Length": str(len(body)), "WWW-Authenticate": "Bearer", "X-Internal": "secret"})
     return Response(status.value, status.phrase, headers, body)
 
 

@@ -1,0 +1,12 @@
+//! Filters end to end below the session: real guests, real files, one worker.
+
+mod catalogue;
+mod faults;
+mod folder;
+mod isolation;
+mod migrate;
+mod open;
+mod order;
+mod refused;
+mod speed;
+mod verdicts;

@@ -1,0 +1,151 @@
+//! A filter that fails: the session concerned gets the failure policy, the instance's other sessions are resumed.
+
+use crate::support::{
+    Gateway, Setup,
+    upstream::ECHO,
+    wire::{CLOSE, Wire},
+};
+
+/// `faulty` on the echo route, with keys of `[filters.faulty]`. One worker, so that all sessions share the instance.
+fn faulty(keys: &str) -> Gateway {
+    let setup = Setup::new().guest("filters/faulty.wasm", "guest_faulty");
+    setup.start(&format!("[server]\nworkers = 1\n{ECHO}\nfilters = [\"faulty\"]\n[filters.faulty]\n{keys}"))
+}
+
+fn say(wire: &mut Wire, text: &str) -> String {
+    wire.text(text);
+    wire.next_text()
+}
+
+/// Commands that end the instance, with the kind that is counted.
+const FATAL: [(&str, &str); 8] = [
+    ("spin", "cpu_timeout"),
+    ("grow", "memory"),
+    ("grow-politely", "memory"),
+    ("panic", "trap"),
+    ("trap", "trap"),
+    ("exit", "trap"),
+    ("recurse", "stack"),
+    ("handles", "handles"),
+];
+
+/// What the faults of this kind, or of any, count to.
+fn faults(gateway: &Gateway, kind: Option<&str>) -> f64 {
+    let labels = [("filter", "faulty")].into_iter().chain(kind.map(|kind| ("kind", kind)));
+    gateway.metrics().sum("wsgate_filter_faults_total", &labels.collect::<Vec<_>>())
+}
+
+#[test]
+fn under_fail_closed_a_fault_closes_its_session_with_1011_and_resumes_the_others() {
+    let gateway = faulty("");
+    for (command, kind) in FATAL {
+        let mut neighbour = Wire::open(gateway.address(), "/echo");
+        assert_eq!(say(&mut neighbour, "resumed"), "opened");
+        let mut concerned = Wire::open(gateway.address(), "/echo");
+        let before = (faults(&gateway, None), faults(&gateway, Some(kind)));
+        concerned.text(command);
+        assert_eq!(concerned.next_close().0, 1011, "{command}");
+        assert_eq!(say(&mut neighbour, "resumed"), "resumed cause=fault state=none", "{command}");
+        assert_eq!(say(&mut neighbour, "hello"), "hello", "{command}");
+        let after = (faults(&gateway, None), faults(&gateway, Some(kind)));
+        assert_eq!(after, (before.0 + 1.0, before.1 + 1.0), "{command} is one fault of kind {kind}");
+        let mut fresh = Wire::open(gateway.address(), "/echo");
+        assert_eq!(say(&mut fresh, "fresh"), "fresh", "{command}");
+    }
+    gateway.wait_metric("wsgate_closes_total", &[("code", "1011"), ("by", "filter")], FATAL.len() as f64);
+}
+
+#[test]
+fn under_fail_open_the_message_passes_as_it_came_and_the_session_goes_on() {
+    let gateway = faulty("failure_policy = \"fail_open\"");
+    for (command, _) in FATAL {
+        let mut neighbour = Wire::open(gateway.address(), "/echo");
+        let mut concerned = Wire::open(gateway.address(), "/echo");
+        let before = faults(&gateway, None);
+        assert_eq!(say(&mut concerned, command), command);
+        assert_eq!(say(&mut concerned, "resumed"), "resumed cause=fault state=none", "{command}");
+        assert_eq!(say(&mut neighbour, "resumed"), "resumed cause=fault state=none", "{command}");
+        assert_eq!(faults(&gateway, None), before + 1.0, "{command}");
+    }
+}
+
+#[test]
+fn a_returned_error_is_that_messages_fault_alone() {
+    let gateway = faulty("");
+    let mut neighbour = Wire::open(gateway.address(), "/echo");
+    let mut concerned = Wire::open(gateway.address(), "/echo");
+    concerned.text("error:no");
+    assert_eq!(concerned.next_close().0, 1011);
+    assert_eq!(say(&mut neighbour, "resumed"), "opened", "the instance lives");
+    assert_eq!(faults(&gateway, Some("error")), 1.0);
+}
+
+#[test]
+fn a_returned_error_under_fail_open_changes_nothing() {
+    let gateway = faulty("failure_policy = \"fail_open\"");
+    let mut wire = Wire::open(gateway.address(), "/echo");
+    assert_eq!(say(&mut wire, "error:no"), "error:no");
+    assert_eq!(say(&mut wire, "resumed"), "opened");
+    assert_eq!(say(&mut wire, "count"), "count 3");
+}
+
+#[test]
+fn where_state_must_not_be_lost_the_others_are_closed_too() {
+    let gateway = faulty("on_state_loss = \"close\"");
+    let mut neighbour = Wire::open(gateway.address(), "/echo");
+    let mut concerned = Wire::open(gateway.address(), "/echo");
+    concerned.text("panic");
+    assert_eq!(concerned.next_close().0, 1011);
+    neighbour.text("hello");
+    let frame = neighbour.next().unwrap();
+    assert_eq!(frame.opcode(), CLOSE, "{frame:?}");
+    assert_eq!(frame.close().0, 1011);
+}
+
+#[test]
+fn a_fault_in_open_is_500_and_the_gateway_goes_on() {
+    for mode in ["open-trap", "open-spin"] {
+        let gateway = faulty(&format!("config = {{ mode = \"{mode}\" }}"));
+        for _ in 0..2 {
+            let lines = crate::support::wire::request(gateway.address(), "/echo");
+            let status = Wire::connect(gateway.address()).ask(&lines).status;
+            assert!(matches!(status, 500 | 503), "{mode}: {status}");
+        }
+    }
+}
+
+#[test]
+fn waiting_is_not_counted_as_computing_but_is_bounded_too() {
+    let gateway = faulty("cpu_timeout = \"50ms\"\nwait_timeout = \"600ms\"");
+    let mut wire = Wire::open(gateway.address(), "/echo");
+    assert_eq!(say(&mut wire, "sleep:200"), "slept");
+    wire.text("sleep:60000");
+    assert_eq!(wire.next_close().0, 1011);
+}
+
+#[test]
+fn memory_is_bounded_by_memory_limit() {
+    let gateway = faulty("memory_limit = \"32MiB\"");
+    let mut wire = Wire::open(gateway.address(), "/echo");
+    assert_eq!(say(&mut wire, "hold:20"), "held");
+    assert_eq!(say(&mut wire, "hello"), "hello");
+    let before = gateway.rss_kib();
+    for _ in 0..5 {
+        let mut wire = Wire::open(gateway.address(), "/echo");
+        wire.text("hold:32");
+        assert_eq!(wire.next_close().0, 1011);
+    }
+    let after = gateway.rss_kib();
+    assert!(after < before + 16 * 1024, "resident memory went from {before} to {after} KiB");
+}
+
+#[test]
+fn floods_of_output_are_no_fault_and_do_not_flood_the_log() {
+    let gateway = faulty("cpu_timeout = \"5s\"\nwait_timeout = \"5s\"");
+    let mut wire = Wire::open(gateway.address(), "/echo");
+    for command in ["log-flood:20000", "stdout-flood:20000", "stderr-flood:20000"] {
+        assert_eq!(say(&mut wire, command), command);
+    }
+    let log = gateway.log();
+    assert!(log.len() < 1 << 20, "{} bytes of log", log.len());
+}
