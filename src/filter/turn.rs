@@ -19,11 +19,16 @@ pub(super) struct Turn {
 pub(super) struct Guard(Option<Rc<Turn>>);
 
 impl Turn {
+    /// The turn, where nobody has it.
+    pub(super) fn try_take(self: &Rc<Self>) -> Option<Guard> {
+        (!self.taken.replace(true)).then(|| Guard(Some(self.clone())))
+    }
+
     /// Waits for the turn. Giving up is done by dropping the future.
     pub(super) async fn take(self: &Rc<Self>) -> Guard {
         loop {
-            if !self.taken.replace(true) {
-                return Guard(Some(self.clone()));
+            if let Some(guard) = self.try_take() {
+                return guard;
             }
             let (sender, receiver) = oneshot::channel();
             self.waiting.borrow_mut().push_back(sender);
