@@ -43,9 +43,7 @@ pub struct Context {
     pub routes: Arc<RouteTable>,
     /// Every upstream.
     pub upstreams: Arc<Upstreams>,
-    /// The worker's filter instances.
-    pub instances: Rc<Instances>,
-    /// The worker's sessions.
+    /// The worker's sessions, and its filter instances.
     pub sessions: Rc<Registry>,
     /// Where refusals without a route are counted.
     pub metrics: Arc<Metrics>,
@@ -189,7 +187,7 @@ impl<H: 'static> Handshake<H> {
         if !matched.route.filtered {
             return Ok((HeldChain(None), Admission::default()));
         }
-        let instances = Rc::clone(&self.context.instances);
+        let instances = Rc::clone(self.context.sessions.instances());
         let spec = instances.live().chain(&matched.route.name);
         let request = Rc::new(OpeningRequest {
             connection: id.to_owned(),

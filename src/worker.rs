@@ -38,6 +38,8 @@ const SWEEP_SESSIONS: usize = 32;
 const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 /// A drain closes sessions this often.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
+/// When few sessions are left, a drain looks this often whether they have gone by themselves.
+const LONGEST_DRAIN_STEP: Duration = Duration::from_millis(100);
 
 /// What all workers share.
 #[derive(Clone)]
@@ -129,12 +131,11 @@ async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: wa
     let context = Rc::new(Context {
         routes: shared.routes,
         upstreams: shared.upstreams,
-        instances: Rc::clone(&instances),
-        sessions: Rc::new(Registry::default()),
+        sessions: Rc::new(Registry::new(live.clone(), instances)),
         metrics: shared.metrics,
         draining: Cell::new(false),
     });
-    tokio::task::spawn_local(follow_filters(live, instances, Rc::clone(&context.sessions)));
+    tokio::task::spawn_local(follow_filters(live, Rc::clone(&context.sessions)));
     while let Some(command) = commands.recv().await {
         match command {
             Command::Connection(stream, client, place) => match tokio::net::TcpStream::from_std(stream) {
@@ -152,11 +153,11 @@ async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: wa
     }
 }
 
-/// Tells sessions of newer filters: busy ones see the revision at their next message, silent ones are woken in steps.
-async fn follow_filters(mut live: watch::Receiver<Arc<Live>>, instances: Rc<Instances>, sessions: Rc<Registry>) {
+/// Moves silent sessions to newer filters, in steps; busy ones look before each message.
+async fn follow_filters(mut live: watch::Receiver<Arc<Live>>, sessions: Rc<Registry>) {
     while live.changed().await.is_ok() {
-        instances.publish(live.borrow_and_update().clone());
-        sessions.revise();
+        live.mark_unchanged();
+        let _ = sessions.revision();
         for keys in sessions.keys().chunks(SWEEP_SESSIONS) {
             keys.iter().for_each(|key| sessions.wake(*key));
             tokio::time::sleep(SWEEP_PAUSE).await;
@@ -168,14 +169,25 @@ async fn follow_filters(mut live: watch::Receiver<Arc<Live>>, instances: Rc<Inst
 async fn drain(sessions: &Registry, over: Duration) {
     let end = Instant::now() + over;
     let last_close = end - (over / 5).min(Duration::from_secs(1));
+    let mut next_close = Instant::now();
     loop {
         let now = Instant::now();
-        let steps_left = last_close.saturating_duration_since(now).as_micros().div_ceil(DRAIN_STEP.as_micros());
-        let remaining = sessions.undrained();
-        sessions.drain(remaining.div_ceil(usize::try_from(steps_left).unwrap_or(usize::MAX).max(1)));
         if sessions.is_empty() || now >= end {
             return;
         }
-        tokio::time::sleep(DRAIN_STEP).await;
+        let remaining = sessions.undrained();
+        if remaining > 0 && now >= next_close {
+            let left = last_close.saturating_duration_since(now);
+            let pace = left / u32::try_from(remaining).unwrap_or(u32::MAX);
+            sessions.drain(if pace >= DRAIN_STEP { 1 } else { close_in_a_step(remaining, left) });
+            next_close = now + pace.max(DRAIN_STEP);
+        }
+        let next_look = now + LONGEST_DRAIN_STEP;
+        tokio::time::sleep_until(if remaining > 0 { next_look.min(next_close) } else { next_look }.min(end)).await;
     }
+}
+
+fn close_in_a_step(remaining: usize, left: Duration) -> usize {
+    let steps = left.as_micros().div_ceil(DRAIN_STEP.as_micros()).max(1);
+    remaining.div_ceil(usize::try_from(steps).unwrap_or(usize::MAX))
 }

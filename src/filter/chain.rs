@@ -77,7 +77,7 @@ impl Chain {
     #[must_use]
     pub fn on_message(&self, direction: Direction, message: Message) -> Run<Outcome> {
         let inner = self.inner.clone();
-        Box::pin(async move { Pass::new(&inner).message(Travel::whole(&inner, direction, message)).await })
+        Box::pin(async move { Pass::new(&inner).message(&mut Travel::whole(&inner, direction, message)).await })
     }
 
     /// A message of a topic: `on-delivery` of the filters that asked for it, then the to-client chain.

@@ -5,22 +5,23 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use wasmtime::{Store, UpdateDeadline, component::ResourceAny};
 
 use super::{
-    bindings::{FilterHttp, exports::wsgate::filter::handler::Guest},
+    bindings::{FilterHttp, exports::wsgate::filter::handler::Guest, wsgate::filter::types::Verdict},
     call::Metered,
     fault::{Fault, FaultKind},
     generation::Generation,
     host::Host,
     interest::Interest,
     limits::{self, Budget, Meter},
-    tally::{Ending, Hook},
-    turn::Turn,
+    tally::{Ending, Hook, verdict_ending},
+    turn::{Guard, Turn},
 };
+use crate::message::{Direction, Message};
 
 /// Lives on one worker. Dies with the first trap or spent budget.
 pub(super) struct Instance {
@@ -101,8 +102,31 @@ impl Instance {
         usize::from(self.turn.is_taken()) + self.turn.waiting()
     }
 
-    /// Makes a call for the session with this key. Waits for its turn; then it completes in one poll unless the guest
-    /// waits in a host function or runs for more than a millisecond.
+    /// `on-message` of a session. Waits for its turn; then it completes in one poll unless the guest waits in a host
+    /// function or runs for more than a millisecond. Written out, because each layer of futures costs on this path.
+    pub(super) async fn on_message(
+        &self,
+        session: ResourceAny,
+        key: usize,
+        direction: Direction,
+        message: &Message,
+    ) -> Result<Result<Verdict, String>, Unanswered> {
+        let turn = match self.turn.try_take() {
+            Some(turn) => turn,
+            None => Box::pin(self.turn.take()).await,
+        };
+        let mut occupied = self.enter(turn, Some(key))?;
+        let (result, took) = {
+            let Body { store, guest, meter, .. } = occupied.body()?;
+            let guest = guest.wsgate_filter_handler().session();
+            let call = guest.func_on_message();
+            let call = pin!(call.call_async(store, (session, direction.into(), message.into())));
+            Metered::new(call, meter, &self.generation.engine().ticker, self.budget()).await
+        };
+        occupied.leave(Hook::OnMessage, result.map(|(answer,)| answer), took, verdict_ending)
+    }
+
+    /// Any other call, for the session with this key or for none.
     pub(super) async fn call<R>(
         &self,
         hook: Hook,
@@ -110,29 +134,21 @@ impl Instance {
         ending: impl FnOnce(&R) -> Ending,
         call: impl AsyncFnOnce(&mut Store<Host>, &Guest) -> wasmtime::Result<R>,
     ) -> Result<R, Unanswered> {
-        let _turn = self.turn.take().await;
-        let Some(body) = self.body.take() else { return Err(Unanswered::Gone) };
-        let mut occupied = Occupied { instance: self, body: Some(body) };
-        let Some(body) = &mut occupied.body else { return Err(Unanswered::Gone) };
-        let Body { store, guest, meter, .. } = &mut **body;
-        store.data_mut().enter(key);
-        store.set_epoch_deadline(1);
+        let mut occupied = self.enter(self.turn.take().await, key)?;
         let (result, took) = {
-            let engine = self.generation.engine();
+            let Body { store, guest, meter, .. } = occupied.body()?;
             let call = pin!(call(store, guest.wsgate_filter_handler()));
-            Metered::new(call, meter, &engine.ticker, self.budget()).await
+            Metered::new(call, meter, &self.generation.engine().ticker, self.budget()).await
         };
-        match result {
-            Ok(answer) => {
-                occupied.give_back();
-                self.generation.tally().count(hook, ending(&answer), took);
-                Ok(answer)
-            }
-            Err(error) => {
-                self.generation.tally().count(hook, Ending::Fault, took);
-                Err(Unanswered::Fault(error.into()))
-            }
-        }
+        occupied.leave(hook, result, took, ending)
+    }
+
+    /// The caller's turn has come.
+    fn enter(&self, turn: Guard, key: Option<usize>) -> Result<Occupied<'_>, Unanswered> {
+        let mut body = self.body.take().ok_or(Unanswered::Gone)?;
+        body.store.data_mut().enter(key);
+        body.store.set_epoch_deadline(1);
+        Ok(Occupied { instance: self, body: Some(body), _turn: turn })
     }
 
     /// Runs the destructor of a session. A fault ends the instance like any other.
@@ -171,7 +187,7 @@ impl Instance {
     }
 }
 
-fn store(generation: &Arc<Generation>, meter: &Arc<Meter>) -> Store<Host> {
+pub(super) fn store(generation: &Arc<Generation>, meter: &Arc<Meter>) -> Store<Host> {
     let mut store = Store::new(generation.engine().wasm(), Host::new(generation));
     let limits = generation.limits();
     store.limiter(|host| &mut host.limiter);
@@ -191,11 +207,34 @@ fn store(generation: &Arc<Generation>, meter: &Arc<Meter>) -> Store<Host> {
 struct Occupied<'a> {
     instance: &'a Instance,
     body: Option<Box<Body>>,
+    _turn: Guard,
 }
 
 impl Occupied<'_> {
-    fn give_back(&mut self) {
-        self.instance.body.set(self.body.take());
+    fn body(&mut self) -> Result<&mut Body, Unanswered> {
+        self.body.as_deref_mut().ok_or(Unanswered::Gone)
+    }
+
+    /// The call is over: after an answer the body is given back, after a fault it goes.
+    fn leave<R>(
+        mut self,
+        hook: Hook,
+        result: wasmtime::Result<R>,
+        took: Duration,
+        ending: impl FnOnce(&R) -> Ending,
+    ) -> Result<R, Unanswered> {
+        let tally = self.instance.generation.tally();
+        match result {
+            Ok(answer) => {
+                self.instance.body.set(self.body.take());
+                tally.count(hook, ending(&answer), took);
+                Ok(answer)
+            }
+            Err(error) => {
+                tally.count(hook, Ending::Fault, took);
+                Err(Unanswered::Fault(error.into()))
+            }
+        }
     }
 }
 

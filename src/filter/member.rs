@@ -15,7 +15,7 @@ use super::{
         exports::wsgate::filter::handler::{
             Admission as Admitted, Guest, Interest as Declared, Rejection, ResumeCause,
         },
-        wsgate::filter::types::{self, CloseInfoParam, CloseInfoResult, Refusal},
+        wsgate::filter::types::{CloseInfoParam, CloseInfoResult, Refusal, Verdict},
     },
     fault::{Fault, FaultKind},
     generation::Generation,
@@ -27,7 +27,10 @@ use super::{
     tally::{Ending, Hook},
     turn::Turn,
 };
-use crate::{config::OnStateLoss, message::CloseFrame};
+use crate::{
+    config::OnStateLoss,
+    message::{CloseFrame, Direction, Message},
+};
 
 /// One filter of one connection.
 pub(super) struct Member {
@@ -154,7 +157,27 @@ impl Member {
         self.next_tick.set(self.interest.get().tick().map(|every| now + every));
     }
 
-    /// Makes a call, in a fresh instance where the session's own is lost.
+    /// `on-message`, in a fresh instance where the session's own is lost.
+    pub(super) async fn on_message(
+        &self,
+        direction: Direction,
+        message: &Message,
+    ) -> Result<Result<Verdict, String>, NoAnswer> {
+        loop {
+            let session = match self.session() {
+                Some(session) => session,
+                // Boxed: it is rare, and large.
+                None => Box::pin(self.find_seat()).await?,
+            };
+            let instance = session.place.instance();
+            match instance.on_message(session.handle, session.key, direction, message).await {
+                Ok(answer) => return Ok(answer),
+                Err(unanswered) => self.unanswered(&session, unanswered)?,
+            }
+        }
+    }
+
+    /// Makes another call, in a fresh instance where the session's own is lost.
     pub(super) async fn call<R>(
         &self,
         hook: Hook,
@@ -164,6 +187,7 @@ impl Member {
         loop {
             let session = match self.session() {
                 Some(session) => session,
+                // Boxed: it is rare, and large.
                 None => self.find_seat().await?,
             };
             let made = session
@@ -173,12 +197,17 @@ impl Member {
                 .await;
             match made {
                 Ok(answer) => return Ok(answer),
-                Err(Unanswered::Gone) => self.lose(&session),
-                Err(Unanswered::Fault(fault)) => {
-                    self.lose(&session);
-                    return Err(NoAnswer::Fault(fault));
-                }
+                Err(unanswered) => self.unanswered(&session, unanswered)?,
             }
+        }
+    }
+
+    /// The session is lost. Unless it was the call itself that failed, it may be made again elsewhere.
+    fn unanswered(&self, session: &Rc<Session>, unanswered: Unanswered) -> Result<(), NoAnswer> {
+        self.lose(session);
+        match unanswered {
+            Unanswered::Gone => Ok(()),
+            Unanswered::Fault(fault) => Err(NoAnswer::Fault(fault)),
         }
     }
 
@@ -363,17 +392,6 @@ impl Drop for Session {
     fn drop(&mut self) {
         if !self.released.get() {
             self.place.instance().abandon(self.handle, self.key);
-        }
-    }
-}
-
-impl From<Closer> for types::Closer {
-    fn from(by: Closer) -> Self {
-        match by {
-            Closer::Client => Self::Client,
-            Closer::Upstream => Self::Upstream,
-            Closer::Gateway => Self::Gateway,
-            Closer::Filter => Self::Filter,
         }
     }
 }

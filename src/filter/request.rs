@@ -1,9 +1,10 @@
-//! The opening request in the shape of the contract, borrowed.
+//! What goes into a guest, in the shape of the contract: borrowed, so that it is copied once.
 
 use super::{
-    OpeningRequest,
-    bindings::wsgate::filter::types::{Handshake, HeaderParam},
+    Closer, OpeningRequest,
+    bindings::wsgate::filter::types::{self, Handshake, HeaderParam, MessageParam},
 };
+use crate::message::{Direction, Message};
 
 /// Runs a call with the request. The lists that the contract needs live as long as the call.
 pub(super) async fn with_handshake<R>(request: &OpeningRequest, call: impl AsyncFnOnce(Handshake<'_>) -> R) -> R {
@@ -26,4 +27,33 @@ pub(super) async fn with_handshake<R>(request: &OpeningRequest, call: impl Async
         identity: None,
     })
     .await
+}
+
+impl From<Direction> for types::Direction {
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::ToUpstream => Self::ToUpstream,
+            Direction::ToClient => Self::ToClient,
+        }
+    }
+}
+
+impl<'a> From<&'a Message> for MessageParam<'a> {
+    fn from(message: &'a Message) -> Self {
+        match message {
+            Message::Text(text) => Self::Text(text),
+            Message::Binary(bytes) => Self::Binary(bytes),
+        }
+    }
+}
+
+impl From<Closer> for types::Closer {
+    fn from(by: Closer) -> Self {
+        match by {
+            Closer::Client => Self::Client,
+            Closer::Upstream => Self::Upstream,
+            Closer::Gateway => Self::Gateway,
+            Closer::Filter => Self::Filter,
+        }
+    }
 }

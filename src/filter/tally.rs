@@ -4,6 +4,7 @@ use std::{sync::OnceLock, time::Duration};
 
 use prometheus::{Histogram, IntCounter};
 
+use super::bindings::wsgate::filter::types::Verdict;
 use crate::telemetry::metrics::FilterMetrics;
 
 /// A function of the contract.
@@ -104,5 +105,19 @@ impl Tally {
         let tally = &self.hooks[hook as usize];
         tally.duration.get_or_init(|| self.metrics.duration(hook.label())).observe(took.as_secs_f64());
         tally.endings[ending as usize].get_or_init(|| self.metrics.calls(hook.label(), ending.label())).inc();
+    }
+}
+
+/// How a call ended that gave a verdict.
+pub(super) fn verdict_ending(answer: &Result<Verdict, String>) -> Ending {
+    match answer {
+        Ok(Verdict::Forward) => Ending::Forward,
+        Ok(Verdict::Replace(_)) => Ending::Replace,
+        Ok(Verdict::Drop) => Ending::Drop,
+        Ok(Verdict::Reply(_)) => Ending::Reply,
+        Ok(Verdict::Close(_)) => Ending::Close,
+        Ok(Verdict::Act(_)) => Ending::Act,
+        Ok(Verdict::Route(_)) => Ending::Route,
+        Err(_) => Ending::Error,
     }
 }

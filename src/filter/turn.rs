@@ -47,6 +47,11 @@ pub(super) struct Take {
 }
 
 impl Turn {
+    /// The turn, where nobody has it.
+    pub(super) fn try_take(self: &Rc<Self>) -> Option<Guard> {
+        (!self.taken.replace(true)).then(|| Guard(self.clone()))
+    }
+
     /// Waits for the turn.
     pub(super) fn take(self: &Rc<Self>) -> Take {
         Take { turn: self.clone(), waiter: None }

@@ -114,19 +114,23 @@ impl Refusal {
     /// 426 for a request that asks for no upgrade.
     #[must_use]
     pub fn upgrade_required() -> Self {
-        let detail = "this is a WebSocket endpoint";
-        let refusal = Self::problem(HandshakeResult::UpgradeRequired, StatusCode::UPGRADE_REQUIRED, Some(detail));
-        refusal.with(header::UPGRADE, HeaderValue::from_static("websocket"))
+        Self::websocket_13("this is a WebSocket endpoint")
     }
 
     /// 426 for another version than 13 (RFC 6455 section 4.4).
     #[must_use]
     pub fn version_required() -> Self {
-        let detail = "Sec-WebSocket-Version must be 13";
-        let refusal = Self::problem(HandshakeResult::UpgradeRequired, StatusCode::UPGRADE_REQUIRED, Some(detail));
+        Self::websocket_13("Sec-WebSocket-Version must be 13")
+    }
+
+    fn websocket_13(detail: &'static str) -> Self {
+        let status = StatusCode::UPGRADE_REQUIRED;
+        let mut refusal = Self::problem(HandshakeResult::UpgradeRequired, status, Some(detail));
+        refusal.headers = vec![
+            (header::UPGRADE, HeaderValue::from_static("websocket")),
+            (header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
+        ];
         refusal
-            .with(header::UPGRADE, HeaderValue::from_static("websocket"))
-            .with(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
     }
 
     /// 404.
@@ -182,11 +186,6 @@ impl Refusal {
             refusal.body = RefusalBody::Foreign(body);
         }
         refusal
-    }
-
-    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
-        self
     }
 
     /// The HTTP response. It ends the connection: whatever follows a refused request is not read.

@@ -3,10 +3,14 @@
 use std::{
     cell::{Cell, RefCell},
     rc::{Rc, Weak},
+    sync::Arc,
     task::{Context, Waker},
 };
 
 use slab::Slab;
+use tokio::sync::watch;
+
+use crate::filter::{Instances, Live};
 
 /// What a session is told from outside.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,14 +47,27 @@ impl Control {
 }
 
 /// The open sessions of a worker.
-#[derive(Debug, Default)]
 pub struct Registry {
     sessions: RefCell<Slab<Rc<Control>>>,
+    live: RefCell<watch::Receiver<Arc<Live>>>,
+    instances: Rc<Instances>,
     /// Counts up with each published change of the filters; sessions compare it between two messages.
     revision: Cell<u64>,
 }
 
 impl Registry {
+    /// No sessions yet. `live` is what filters are published through.
+    #[must_use]
+    pub fn new(live: watch::Receiver<Arc<Live>>, instances: Rc<Instances>) -> Self {
+        Self { sessions: RefCell::default(), live: RefCell::new(live), instances, revision: Cell::new(0) }
+    }
+
+    /// The worker's filter instances.
+    #[must_use]
+    pub fn instances(&self) -> &Rc<Instances> {
+        &self.instances
+    }
+
     /// Adds a session for as long as the entry lives.
     pub fn enter(self: &Rc<Self>) -> Entry {
         let control = Rc::new(Control { order: Cell::new(Order::None), waker: RefCell::new(None) });
@@ -70,15 +87,16 @@ impl Registry {
         self.sessions.borrow().is_empty()
     }
 
-    /// The current revision of the filters.
+    /// The current revision of the filters. Whoever asks first after a publication brings the worker's instances up to
+    /// date, so that the very next message meets the new filters, whether or not the worker has been told yet.
     #[must_use]
     pub fn revision(&self) -> u64 {
+        let mut live = self.live.borrow_mut();
+        if live.has_changed().unwrap_or(false) {
+            self.instances.publish(live.borrow_and_update().clone());
+            self.revision.set(self.revision.get() + 1);
+        }
         self.revision.get()
-    }
-
-    /// Says that filters changed. Busy sessions notice at their next message, silent ones when [`Registry::wake`] comes by.
-    pub fn revise(&self) {
-        self.revision.set(self.revision.get() + 1);
     }
 
     /// The keys of all sessions that are open now.
@@ -113,7 +131,6 @@ impl Registry {
 }
 
 /// A session's place in the registry; leaving happens on drop.
-#[derive(Debug)]
 pub struct Entry {
     pub(super) control: Rc<Control>,
     key: usize,

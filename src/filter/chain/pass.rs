@@ -3,25 +3,20 @@
 //! What filter i sends to the upstream passes the filters after it, what it sends to the client those before it, never
 //! itself. Everything happens in the order in which the filters asked for it.
 
-use tokio::time::Instant;
-use wasmtime::{Store, component::ResourceAny};
-
 use super::Inner;
 use crate::{
     config::FailurePolicy,
     filter::{
         Effect, Outcome,
-        bindings::{
-            exports::wsgate::filter::handler::Guest,
-            wsgate::filter::types::{self, Action, CloseInfoResult, MessageParam, MessageResult, Verdict},
-        },
+        bindings::wsgate::filter::types::{Action, CloseInfoResult, MessageResult, Verdict},
         fault::{Fault, FaultKind},
-        host::Host,
         member::{Member, NoAnswer},
-        tally::{Ending, Hook},
+        tally::{Ending, Hook, verdict_ending},
     },
     message::{CloseFrame, Direction, Message},
 };
+use bytes::Bytes;
+use tokio::time::Instant;
 
 /// Actions of one call.
 const ACTIONS: usize = 1_000;
@@ -100,21 +95,25 @@ impl<'a> Pass<'a> {
         Self { chain, steps: Vec::new(), effects: Vec::new(), sent: 0 }
     }
 
-    /// A relayed message.
-    pub(super) async fn message(mut self, travel: Travel) -> Outcome {
-        let direction = travel.direction;
-        match self.travel(travel).await {
-            Some(message) if self.steps.is_empty() => Outcome::Pass(message),
-            Some(message) => {
-                self.effects.push(Effect::Send(direction, message));
-                self.rest().await
+    /// A relayed message. Arguments by reference: a future keeps what it is given twice.
+    pub(super) async fn message(&mut self, travel: &mut Travel) -> Outcome {
+        let arrived = self.travel(travel).await;
+        let message = std::mem::replace(&mut travel.message, Message::Binary(Bytes::new()));
+        if arrived {
+            if self.steps.is_empty() {
+                return Outcome::Pass(message);
             }
-            None => self.rest().await,
+            self.effects.push(Effect::Send(travel.direction, message));
         }
+        if !self.steps.is_empty() {
+            // Boxed, so that the run of a message that only passes is small.
+            Box::pin(self.work()).await;
+        }
+        self.outcome()
     }
 
     /// A message of a topic.
-    pub(super) async fn delivery(mut self, topic: &str, mut message: Message) -> Outcome {
+    pub(super) async fn delivery(&mut self, topic: &str, mut message: Message) -> Outcome {
         for i in (0..self.chain.members.len()).rev() {
             let member = &self.chain.members[i];
             if !member.interest().delivery(message.kind()) {
@@ -135,15 +134,17 @@ impl<'a> Pass<'a> {
             match then {
                 Then::Forward => {}
                 Then::Replace(new) => message = new,
-                Then::Stop => return self.rest().await,
+                Then::Stop => {
+                    self.work().await;
+                    return self.outcome();
+                }
             }
         }
-        let travel = Travel::whole(self.chain, Direction::ToClient, message);
-        self.message(travel).await
+        self.message(&mut Travel::whole(self.chain, Direction::ToClient, message)).await
     }
 
     /// Every tick that is due.
-    pub(super) async fn tick(mut self, now: Instant) -> Outcome {
+    pub(super) async fn tick(&mut self, now: Instant) -> Outcome {
         for i in 0..self.chain.members.len() {
             let member = &self.chain.members[i];
             if member.next_tick().is_none_or(|due| due > now) {
@@ -165,22 +166,20 @@ impl<'a> Pass<'a> {
                 break;
             }
         }
-        self.rest().await
+        self.outcome()
     }
 
-    async fn rest(mut self) -> Outcome {
-        self.work().await;
-        Outcome::Effects(self.effects)
+    fn outcome(&mut self) -> Outcome {
+        Outcome::Effects(std::mem::take(&mut self.effects))
     }
 
     /// Takes every step that is left. Nothing follows a close.
     async fn work(&mut self) {
         while let Some(step) = self.steps.pop() {
             match step {
-                Step::Travel(travel) => {
-                    let direction = travel.direction;
-                    if let Some(message) = self.travel(travel).await {
-                        self.effects.push(Effect::Send(direction, message));
+                Step::Travel(mut travel) => {
+                    if self.travel(&mut travel).await {
+                        self.effects.push(Effect::Send(travel.direction, travel.message));
                     }
                 }
                 Step::Close(close) => {
@@ -191,30 +190,21 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Answers the message that arrives at the end, if one does.
-    async fn travel(&mut self, mut travel: Travel) -> Option<Message> {
+    /// Does the message, or what it was replaced by, arrive at the end?
+    async fn travel(&mut self, travel: &mut Travel) -> bool {
         while let Some(i) = travel.next(self.chain.members.len()) {
             let member = &self.chain.members[i];
             if !member.interest().message(travel.direction, travel.message.kind()) {
                 continue;
             }
-            let (direction, message) = (travel.direction, &travel.message);
-            let answer = member
-                .call(
-                    Hook::OnMessage,
-                    verdict_ending,
-                    async |store: &mut Store<Host>, guest: &Guest, session: ResourceAny| {
-                        guest.session().call_on_message(store, session, direction.into(), message.into()).await
-                    },
-                )
-                .await;
-            match self.judge(i, direction, Hook::OnMessage, answer) {
+            let answer = member.on_message(travel.direction, &travel.message).await;
+            match self.judge(i, travel.direction, Hook::OnMessage, answer) {
                 Then::Forward => {}
                 Then::Replace(message) => travel.message = message,
-                Then::Stop => return None,
+                Then::Stop => return false,
             }
         }
-        Some(travel.message)
+        true
     }
 
     /// Turns an answer of filter `i` into steps.
@@ -341,36 +331,5 @@ impl<'a> Pass<'a> {
         }
         self.close_for_fault(member);
         Then::Stop
-    }
-}
-
-fn verdict_ending(answer: &Result<Verdict, String>) -> Ending {
-    match answer {
-        Ok(Verdict::Forward) => Ending::Forward,
-        Ok(Verdict::Replace(_)) => Ending::Replace,
-        Ok(Verdict::Drop) => Ending::Drop,
-        Ok(Verdict::Reply(_)) => Ending::Reply,
-        Ok(Verdict::Close(_)) => Ending::Close,
-        Ok(Verdict::Act(_)) => Ending::Act,
-        Ok(Verdict::Route(_)) => Ending::Route,
-        Err(_) => Ending::Error,
-    }
-}
-
-impl From<Direction> for types::Direction {
-    fn from(direction: Direction) -> Self {
-        match direction {
-            Direction::ToUpstream => Self::ToUpstream,
-            Direction::ToClient => Self::ToClient,
-        }
-    }
-}
-
-impl<'a> From<&'a Message> for MessageParam<'a> {
-    fn from(message: &'a Message) -> Self {
-        match message {
-            Message::Text(text) => Self::Text(text),
-            Message::Binary(bytes) => Self::Binary(bytes),
-        }
     }
 }
