@@ -22,14 +22,20 @@ pub(super) struct Metered<'a, F> {
     ticker: &'a Ticker,
     budget: &'a Budget,
     begun: Option<Instant>,
-    waited: Duration,
-    waiting_since: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Boxed, because most calls do not wait.
+    waiting: Option<Box<Waiting>>,
+}
+
+/// The waiting of a call that did so at least once.
+struct Waiting {
+    spent: Duration,
+    since: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
 }
 
 impl<'a, F> Metered<'a, F> {
     pub(super) fn new(call: Pin<&'a mut F>, meter: &'a Meter, ticker: &'a Ticker, budget: &'a Budget) -> Self {
-        Self { call, meter, ticker, budget, begun: None, waited: Duration::ZERO, waiting_since: None, timer: None }
+        Self { call, meter, ticker, budget, begun: None, waiting: None }
     }
 }
 
@@ -43,8 +49,8 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<'_, F> {
         this.ticker.touch();
         let begun = match this.begun {
             Some(begun) => {
-                if let Some(since) = this.waiting_since.take() {
-                    this.waited += now.saturating_duration_since(since);
+                if let Some(waiting) = &mut this.waiting {
+                    waiting.end(now);
                 }
                 this.meter.resume(now);
                 begun
@@ -60,23 +66,32 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<'_, F> {
         if let Poll::Ready(result) = polled {
             return Poll::Ready((result, took));
         }
-        if this.meter.pause(now) {
+        // A guest that only yielded is polled again by itself.
+        if this.meter.pause(now) || this.waiting.get_or_insert_with(Box::default).begin(now, this.budget, cx) {
             return Poll::Pending;
         }
-        this.waiting_since = Some(now);
-        match this.budget.wait.checked_sub(this.waited) {
-            Some(left) if !left.is_zero() && this.poll_timer(now + left, cx).is_pending() => Poll::Pending,
-            _ => Poll::Ready((Err(Exhausted::Wait(this.budget.wait).into()), took)),
-        }
+        Poll::Ready((Err(Exhausted::Wait(this.budget.wait).into()), took))
     }
 }
 
-impl<F> Metered<'_, F> {
-    fn poll_timer(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-        if timer.deadline() != deadline.into() {
-            timer.as_mut().reset(deadline.into());
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { spent: Duration::ZERO, since: None, timer: Box::pin(tokio::time::sleep(Duration::ZERO)) }
+    }
+}
+
+impl Waiting {
+    /// False where the budget is spent. Else the task is woken when it will be.
+    fn begin(&mut self, now: Instant, budget: &Budget, cx: &mut Context<'_>) -> bool {
+        self.since = Some(now);
+        let left = budget.wait.saturating_sub(self.spent);
+        self.timer.as_mut().reset((now + left).into());
+        !left.is_zero() && self.timer.as_mut().poll(cx).is_pending()
+    }
+
+    fn end(&mut self, now: Instant) {
+        if let Some(since) = self.since.take() {
+            self.spent += now.saturating_duration_since(since);
         }
-        timer.as_mut().poll(cx)
     }
 }
