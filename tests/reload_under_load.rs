@@ -7,7 +7,7 @@
 //! machine's and this program's own; what the replacements add to it is the gateway's.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     collections::VecDeque,
     rc::Rc,
     sync::{
@@ -361,9 +361,9 @@ async fn under_load(gateway: Arc<Gateway>, clock: Clock) {
         let socket = load::open(address, "/push").await;
         tasks.push(tokio::task::spawn_local(pushed_to(socket, clock.clone(), progress.clone())));
     }
-    let silent = RefCell::new(Vec::new());
+    let mut silent = Vec::new();
     for _ in 0..SILENT {
-        silent.borrow_mut().push(load::open(address, "/silent").await);
+        silent.push(load::open(address, "/silent").await);
     }
 
     sleep(Duration::from_secs(1)).await;
@@ -381,7 +381,7 @@ async fn under_load(gateway: Arc<Gateway>, clock: Clock) {
     for task in tasks {
         drop(task.await.expect("this connection saw nothing wrong"));
     }
-    for mut socket in silent.into_inner() {
+    for mut socket in silent {
         socket.send(question(0, clock.began)).await.unwrap();
         check_answer(0, &next_text(&mut socket).await, &clock);
     }
