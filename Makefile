@@ -89,9 +89,8 @@ $(TOOLS)/node/installed: tests/support/node/package.json
 	@touch $@
 
 .PHONY: bench
-bench: ## Print the tables of docs/performance.md for this machine
-	$(CARGO) build --locked --release --workspace
-	$(CARGO) run --locked --release -p wsgate-load
+bench: ## Measure this gateway beside its peers; docs/performance.md says how to read it
+	benches/run.sh
 
 .PHONY: docs
 docs: ## Build the API documentation of the gateway and the SDK
