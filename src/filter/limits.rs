@@ -5,10 +5,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use prometheus::IntGauge;
+use rustix::time::{ClockId, clock_gettime};
 use wasmtime::ResourceLimiter;
 
 /// Stack of the guest's own frames.
@@ -150,49 +151,58 @@ impl Drop for Limiter {
     }
 }
 
-/// Guest time of the call that an instance is making. Written where the call is polled and in the epoch callback, which
-/// has to be `Send`: hence atomics, although one thread alone uses them.
+/// Guest time of the call that an instance is making, by the processor clock of the thread: what other threads and
+/// programs take away does not count. That clock is slow to read, so it is read first when a call runs into a tick;
+/// the part of a millisecond before is given away.
+///
+/// Written where the call is polled and in the epoch callback, which has to be `Send`: hence atomics, although one thread
+/// alone uses them.
 pub(super) struct Meter {
-    base: Instant,
-    /// Nanoseconds after `base` at which the guest was last resumed.
-    resumed_at: AtomicU64,
-    /// Nanoseconds of guest time up to then.
+    /// Nanoseconds of the thread's clock up to which the guest's time is counted.
+    counted_to: AtomicU64,
+    /// Nanoseconds that the call has used.
     used: AtomicU64,
+    /// Nanoseconds that it may use.
+    allowed: AtomicU64,
     /// The guest stopped because its slice was over, not to wait.
     yielded: AtomicBool,
-    cpu: AtomicU64,
 }
+
+/// The clock was not read yet in this call.
+const UNREAD: u64 = u64::MAX;
 
 impl Meter {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            base: Instant::now(),
-            resumed_at: AtomicU64::new(0),
+            counted_to: AtomicU64::new(UNREAD),
             used: AtomicU64::new(0),
+            allowed: AtomicU64::new(0),
             yielded: AtomicBool::new(false),
-            cpu: AtomicU64::new(0),
         })
     }
 
     /// A call begins.
-    pub(super) fn start(&self, budget: &Budget, now: Instant) {
+    pub(super) fn start(&self, budget: &Budget) {
+        self.counted_to.store(UNREAD, Ordering::Relaxed);
         self.used.store(0, Ordering::Relaxed);
-        self.cpu.store(nanos(budget.cpu), Ordering::Relaxed);
-        self.resume(now);
+        self.allowed.store(u64::try_from(budget.cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.yielded.store(false, Ordering::Relaxed);
     }
 
-    /// The guest runs from now on.
-    pub(super) fn resume(&self, now: Instant) {
+    /// The call goes on after it had yielded or waited.
+    pub(super) fn resume(&self) {
         self.yielded.store(false, Ordering::Relaxed);
-        self.resumed_at.store(nanos(now.saturating_duration_since(self.base)), Ordering::Relaxed);
+        self.counted_to.store(thread_time(), Ordering::Relaxed);
     }
 
     /// The guest stopped: true where it was because its slice was over.
-    pub(super) fn pause(&self, now: Instant) -> bool {
+    pub(super) fn pause(&self) -> bool {
         if self.yielded.load(Ordering::Relaxed) {
             return true;
         }
-        self.charge(now);
+        if self.counted_to.load(Ordering::Relaxed) != UNREAD {
+            self.count();
+        }
         false
     }
 
@@ -200,19 +210,22 @@ impl Meter {
     ///
     /// # Errors
     /// The budget is spent.
-    pub(super) fn slice(&self, now: Instant) -> Result<(), Exhausted> {
-        let (used, allowed) = (self.charge(now), self.cpu.load(Ordering::Relaxed));
+    pub(super) fn slice(&self) -> Result<(), Exhausted> {
+        let (used, allowed) = (self.count(), self.allowed.load(Ordering::Relaxed));
         self.yielded.store(true, Ordering::Relaxed);
         if used >= allowed { Err(Exhausted::Cpu(Duration::from_nanos(allowed))) } else { Ok(()) }
     }
 
-    fn charge(&self, now: Instant) -> u64 {
-        let now = nanos(now.saturating_duration_since(self.base));
-        let slice = now.saturating_sub(self.resumed_at.swap(now, Ordering::Relaxed));
-        self.used.fetch_add(slice, Ordering::Relaxed) + slice
+    fn count(&self) -> u64 {
+        let now = thread_time();
+        let from = self.counted_to.swap(now, Ordering::Relaxed);
+        let more = if from == UNREAD { 0 } else { now.saturating_sub(from) };
+        self.used.fetch_add(more, Ordering::Relaxed) + more
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+/// Nanoseconds of processor time of this thread.
+fn thread_time() -> u64 {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }

@@ -163,7 +163,7 @@ impl Bed {
 }
 
 /// What one test compiled is there for the next one.
-fn keep_compiled(live: &Live) {
+pub(super) fn keep_compiled(live: &Live) {
     static KEPT: Mutex<Vec<Arc<Code>>> = Mutex::new(Vec::new());
     KEPT.lock().unwrap().extend(live.generations().map(|generation| generation.code().clone()));
 }

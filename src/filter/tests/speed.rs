@@ -99,16 +99,44 @@ fn speed_of_the_engine_alone() {
 #[test]
 #[ignore = "prints figures"]
 fn speed_of_an_instance() {
-    let bed = Bed::new().filter("redact", "redact", json!({})).route(&["redact"]);
-    bed.run(async |_, worker| {
-        let spec = worker.instances.live().chain("main");
-        let generation = &spec.filters()[0];
-        let instance = best(200, async || {
-            black_box(Instance::make(generation).await.unwrap());
+    for (guest, config) in [("redact", json!({"patterns": ["a"]})), ("stamp", json!({})), ("guest_faulty", json!({}))] {
+        Bed::new().filter("made", guest, config).route(&["made"]).run(async |_, worker| {
+            let spec = worker.instances.live().chain("main");
+            let generation = &spec.filters()[0];
+            let instance = best(200, async || {
+                black_box(Instance::make(generation).await.unwrap());
+            });
+            println!("instance of {guest}: {:.0} µs", instance.await / 1_000.0);
+            let mut kept = Vec::new();
+            let before = resident();
+            for _ in 0..200 {
+                kept.push(Instance::make(generation).await.unwrap());
+            }
+            println!("memory: {:.0} KiB", (resident() - before) as f64 / 200.0);
+            drop(kept);
+            let mut chains = Vec::new();
+            let open = best(190, async || chains.push(worker.open().await));
+            println!("open: {:.1} µs", open.await / 1_000.0);
         });
-        println!("instance: {:.0} µs", instance.await / 1_000.0);
-        let mut chains = Vec::new();
-        let open = best(190, async || chains.push(worker.open().await));
-        println!("open: {:.1} µs", open.await / 1_000.0);
-    });
+    }
+}
+
+/// KiB of the process.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+#[ignore = "prints figures"]
+fn speed_of_a_start() {
+    let before = resident();
+    let begin = std::time::Instant::now();
+    let bed = Bed::new().filter("stamp", "stamp", json!({})).route(&["stamp"]);
+    let started = bed.start();
+    println!("start with one filter: {} ms, {} KiB", begin.elapsed().as_millis(), resident() - before);
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    println!("maps: {}", maps.lines().count());
+    drop(started);
 }
