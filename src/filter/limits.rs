@@ -229,3 +229,67 @@ fn thread_time() -> u64 {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limiter(memory_bytes: usize) -> (Limiter, IntGauge) {
+        let gauge = IntGauge::new("memory", "memory").unwrap();
+        let limits = Limits { memory_bytes, sessions: 1, fuel_bytes: 1, call: LOAD };
+        (Limiter::new(&limits, gauge.clone()), gauge)
+    }
+
+    #[test]
+    fn memories_are_limited_together() {
+        let (mut limiter, gauge) = limiter(100);
+        assert!(limiter.memory_growing(0, 60, None).unwrap());
+        assert!(limiter.memory_growing(0, 40, None).unwrap());
+        let error = limiter.memory_growing(60, 61, None).unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&Exhausted::Memory { wanted: 101, limit: 100 }));
+        assert_eq!(gauge.get(), 100);
+        drop(limiter);
+        assert_eq!(gauge.get(), 0);
+    }
+
+    #[test]
+    fn a_growth_that_fails_is_not_counted() {
+        let (mut limiter, gauge) = limiter(100);
+        assert!(limiter.memory_growing(0, 60, None).unwrap());
+        limiter.memory_grow_failed(wasmtime::Error::msg("no memory")).unwrap();
+        assert_eq!(gauge.get(), 0);
+        assert!(limiter.memory_growing(0, 100, None).unwrap());
+    }
+
+    #[test]
+    fn what_the_guest_declared_as_its_maximum_is_no_fault() {
+        let (mut limiter, _) = limiter(100);
+        assert!(!limiter.memory_growing(0, 60, Some(50)).unwrap());
+        assert!(!limiter.table_growing(0, 60, Some(50)).unwrap());
+    }
+
+    #[test]
+    fn a_table_is_limited() {
+        let (mut limiter, _) = limiter(100);
+        assert!(limiter.table_growing(0, TABLE_ELEMENTS, None).unwrap());
+        let error = limiter.table_growing(0, TABLE_ELEMENTS + 1, None).unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&Exhausted::Table { wanted: TABLE_ELEMENTS + 1 }));
+    }
+
+    #[test]
+    fn guest_time_is_that_of_the_thread() {
+        let meter = Meter::new();
+        meter.start(&Budget { cpu: Duration::from_millis(20), wait: Duration::ZERO });
+        meter.slice().unwrap();
+        std::thread::sleep(Duration::from_millis(40));
+        meter.slice().unwrap();
+        let begin = std::time::Instant::now();
+        let spent = loop {
+            match meter.slice() {
+                Ok(()) => assert!(begin.elapsed() < Duration::from_secs(20)),
+                Err(spent) => break spent,
+            }
+        };
+        assert_eq!(spent, Exhausted::Cpu(Duration::from_millis(20)));
+    }
+}

@@ -1,8 +1,7 @@
 //! Not tests: figures, for whoever changes the hot path. `cargo test --release --lib speed -- --ignored --nocapture`.
 
-use std::{hint::black_box, time::Duration};
+use std::hint::black_box;
 
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
 use crate::{
@@ -11,28 +10,22 @@ use crate::{
         instance::{self, Instance},
         limits::Meter,
         request::with_handshake,
-        test_support::{Bed, Started, opening_request},
+        test_support::{Bed, Started, cpu_time, opening_request},
     },
     message::{Direction, Message},
 };
 
 const ROUNDS: u32 = 300_000;
 
-/// Processor time of this thread: other programs do not count.
-fn cpu() -> Duration {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
-}
-
 /// Nanoseconds a round, the best of five.
 async fn best(rounds: u32, mut round: impl AsyncFnMut()) -> f64 {
     let mut best = f64::MAX;
     for _ in 0..5 {
-        let begin = cpu();
+        let begin = cpu_time();
         for _ in 0..rounds {
             round().await;
         }
-        best = best.min((cpu() - begin).as_nanos() as f64 / f64::from(rounds));
+        best = best.min((cpu_time() - begin).as_nanos() as f64 / f64::from(rounds));
     }
     best
 }
