@@ -65,6 +65,21 @@ pub struct OpeningRequest {
     pub secure: bool,
 }
 
+/// Who the client is, as the gateway verified it.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// The claim `sub`.
+    pub subject: Option<String>,
+    /// The claim `iss`.
+    pub issuer: Option<String>,
+    /// What the token grants.
+    pub scopes: Vec<String>,
+    /// When the token runs out, in seconds of Unix time.
+    pub expires_at: Option<u64>,
+    /// All verified claims, as one JSON object.
+    pub claims: String,
+}
+
 /// Edits to a request or a response, checked: hop-by-hop and `Sec-WebSocket-*` names are not in it.
 #[derive(Clone, Debug, Default)]
 pub struct Edits {

@@ -1,7 +1,6 @@
 //! The contract, `wit/0.1.0`, as Rust types. Generated, nothing else lives here.
 
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "generated from WIT, where the documentation is")]
-#![allow(unsafe_code, reason = "the generated calls skip a type check that was made when the component was loaded")]
 #![allow(clippy::all, reason = "generated")]
 
 wasmtime::component::bindgen!({

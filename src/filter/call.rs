@@ -52,11 +52,11 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<'_, F> {
                 if let Some(waiting) = &mut this.waiting {
                     waiting.end(now);
                 }
-                this.meter.resume(now);
+                this.meter.resume();
                 begun
             }
             None => {
-                this.meter.start(this.budget, now);
+                this.meter.start(this.budget);
                 *this.begun.insert(now)
             }
         };
@@ -67,7 +67,7 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<'_, F> {
             return Poll::Ready((result, took));
         }
         // A guest that only yielded is polled again by itself.
-        if this.meter.pause(now) || this.waiting.get_or_insert_with(Box::default).begin(now, this.budget, cx) {
+        if this.meter.pause() || this.waiting.get_or_insert_with(Box::default).begin(now, this.budget, cx) {
             return Poll::Pending;
         }
         Poll::Ready((Err(Exhausted::Wait(this.budget.wait).into()), took))

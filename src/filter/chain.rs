@@ -16,8 +16,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Admission, Closer, Migration, NotAdmitted, OpeningRequest, Outcome, Run, finish, live::ChainSpec, member::Member,
-    pool::Instances,
+    Admission, Closer, Identity, Migration, NotAdmitted, OpeningRequest, Outcome, Run, finish, live::ChainSpec,
+    member::Member, pool::Instances,
 };
 use crate::message::{CloseFrame, Direction, Kind, Message};
 use pass::{Pass, Travel};
@@ -98,6 +98,13 @@ impl Chain {
     pub fn on_tick(&self, now: Instant) -> Run<Outcome> {
         let inner = self.inner.clone();
         Box::pin(async move { Pass::new(&inner).tick(now).await })
+    }
+
+    /// `on-identity` of every filter that asked for it, after the client's token was refreshed. What it sends are pushes.
+    #[must_use]
+    pub fn on_identity(&self, identity: Rc<Identity>) -> Run<Outcome> {
+        let inner = self.inner.clone();
+        Box::pin(async move { Pass::new(&inner).identity(&identity).await })
     }
 
     /// Moves the session to a newer chain: `save` all, `resume` all. On any failure the old chain stays as it was.

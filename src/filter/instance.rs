@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use wasmtime::{Store, UpdateDeadline, component::ResourceAny};
@@ -195,7 +195,7 @@ pub(super) fn store(generation: &Arc<Generation>, meter: &Arc<Meter>) -> Store<H
     store.set_max_component_handles(limits.sessions.saturating_add(limits::SPARE_HANDLES));
     let meter = meter.clone();
     store.epoch_deadline_callback(move |_| {
-        meter.slice(Instant::now())?;
+        meter.slice()?;
         // tokio's own yield lets the worker look at its sockets before it comes back here.
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });

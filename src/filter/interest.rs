@@ -16,6 +16,7 @@ pub(super) struct Interest {
 }
 
 const CLOSE: u8 = 1 << 6;
+const IDENTITY: u8 = 1 << 7;
 
 fn bit(direction: Direction, kind: Kind) -> u8 {
     match (direction, kind) {
@@ -53,6 +54,9 @@ impl Interest {
         if declared.hooks.contains(Hooks::CLOSE) {
             mask |= CLOSE;
         }
+        if declared.hooks.contains(Hooks::IDENTITY) {
+            mask |= IDENTITY;
+        }
         let tick = declared.tick_ms.map(|ms| Duration::from_millis(ms.into()).max(MIN_TICK));
         Self { mask, tick }
     }
@@ -70,6 +74,11 @@ impl Interest {
     /// `on-close`.
     pub(super) fn close(self) -> bool {
         self.mask & CLOSE != 0
+    }
+
+    /// `on-identity`.
+    pub(super) fn identity(self) -> bool {
+        self.mask & IDENTITY != 0
     }
 
     /// `on-tick`, this often.

@@ -5,10 +5,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use prometheus::IntGauge;
+use rustix::time::{ClockId, clock_gettime};
 use wasmtime::ResourceLimiter;
 
 /// Stack of the guest's own frames.
@@ -150,58 +151,58 @@ impl Drop for Limiter {
     }
 }
 
-/// Guest time of the call that an instance is making. Written where the call is polled and in the epoch callback, which
-/// has to be `Send`: hence atomics, although one thread alone uses them.
+/// Guest time of the call that an instance is making, by the processor clock of the thread: what other threads and
+/// programs take away does not count. That clock is slow to read, so it is read first when a call runs into a tick;
+/// the part of a millisecond before is given away.
+///
+/// Written where the call is polled and in the epoch callback, which has to be `Send`: hence atomics, although one thread
+/// alone uses them.
 pub(super) struct Meter {
-    base: Instant,
-    /// Nanoseconds after `base` at which the guest was last resumed.
-    resumed_at: AtomicU64,
-    /// CPU time of the thread at that moment; zero in the first slice of a call, where nobody has asked for it.
-    thread_at: AtomicU64,
-    /// Nanoseconds of guest time up to then.
+    /// Nanoseconds of the thread's clock up to which the guest's time is counted.
+    counted_to: AtomicU64,
+    /// Nanoseconds that the call has used.
     used: AtomicU64,
+    /// Nanoseconds that it may use.
+    allowed: AtomicU64,
     /// The guest stopped because its slice was over, not to wait.
     yielded: AtomicBool,
-    cpu: AtomicU64,
 }
+
+/// The clock was not read yet in this call.
+const UNREAD: u64 = u64::MAX;
 
 impl Meter {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            base: Instant::now(),
-            resumed_at: AtomicU64::new(0),
-            thread_at: AtomicU64::new(0),
+            counted_to: AtomicU64::new(UNREAD),
             used: AtomicU64::new(0),
+            allowed: AtomicU64::new(0),
             yielded: AtomicBool::new(false),
-            cpu: AtomicU64::new(0),
         })
     }
 
     /// A call begins.
-    pub(super) fn start(&self, budget: &Budget, now: Instant) {
+    pub(super) fn start(&self, budget: &Budget) {
+        self.counted_to.store(UNREAD, Ordering::Relaxed);
         self.used.store(0, Ordering::Relaxed);
-        self.cpu.store(nanos(budget.cpu), Ordering::Relaxed);
-        self.thread_at.store(0, Ordering::Relaxed);
-        self.run_from(now);
-    }
-
-    /// The guest goes on from now.
-    pub(super) fn resume(&self, now: Instant) {
-        self.thread_at.store(thread_nanos(), Ordering::Relaxed);
-        self.run_from(now);
-    }
-
-    fn run_from(&self, now: Instant) {
+        self.allowed.store(u64::try_from(budget.cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.yielded.store(false, Ordering::Relaxed);
-        self.resumed_at.store(nanos(now.saturating_duration_since(self.base)), Ordering::Relaxed);
+    }
+
+    /// The call goes on after it had yielded or waited.
+    pub(super) fn resume(&self) {
+        self.yielded.store(false, Ordering::Relaxed);
+        self.counted_to.store(thread_time(), Ordering::Relaxed);
     }
 
     /// The guest stopped: true where it was because its slice was over.
-    pub(super) fn pause(&self, now: Instant) -> bool {
+    pub(super) fn pause(&self) -> bool {
         if self.yielded.load(Ordering::Relaxed) {
             return true;
         }
-        self.charge(now);
+        if self.counted_to.load(Ordering::Relaxed) != UNREAD {
+            self.count();
+        }
         false
     }
 
@@ -209,36 +210,86 @@ impl Meter {
     ///
     /// # Errors
     /// The budget is spent.
-    pub(super) fn slice(&self, now: Instant) -> Result<(), Exhausted> {
-        let (used, allowed) = (self.charge(now), self.cpu.load(Ordering::Relaxed));
+    pub(super) fn slice(&self) -> Result<(), Exhausted> {
+        let (used, allowed) = (self.count(), self.allowed.load(Ordering::Relaxed));
         self.yielded.store(true, Ordering::Relaxed);
         if used >= allowed { Err(Exhausted::Cpu(Duration::from_nanos(allowed))) } else { Ok(()) }
     }
 
-    /// A guest is not to blame for a thread that the kernel runs late, so what counts is the thread's CPU time. Asking for
-    /// it costs as much as a short call; most calls never do, and a first slice counts by the clock, up to its length.
-    fn charge(&self, now: Instant) -> u64 {
-        let now = nanos(now.saturating_duration_since(self.base));
-        let elapsed = now.saturating_sub(self.resumed_at.swap(now, Ordering::Relaxed));
-        let thread_now = thread_nanos();
-        let slice = match self.thread_at.swap(thread_now, Ordering::Relaxed) {
-            0 => elapsed.min(FIRST_SLICE_MAX_NANOS),
-            thread_at => elapsed.min(thread_now.saturating_sub(thread_at)),
-        };
-        self.used.fetch_add(slice, Ordering::Relaxed) + slice
+    fn count(&self) -> u64 {
+        let now = thread_time();
+        let from = self.counted_to.swap(now, Ordering::Relaxed);
+        let more = if from == UNREAD { 0 } else { now.saturating_sub(from) };
+        self.used.fetch_add(more, Ordering::Relaxed) + more
     }
 }
 
-/// Two ticks: a guest that runs looks at the epoch within one.
-const FIRST_SLICE_MAX_NANOS: u64 = 2_000_000;
-
-/// CPU time of this thread since it began.
-fn thread_nanos() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0)).max(1)
+/// Nanoseconds of processor time of this thread.
+fn thread_time() -> u64 {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limiter(memory_bytes: usize) -> (Limiter, IntGauge) {
+        let gauge = IntGauge::new("memory", "memory").unwrap();
+        let limits = Limits { memory_bytes, sessions: 1, fuel_bytes: 1, call: LOAD };
+        (Limiter::new(&limits, gauge.clone()), gauge)
+    }
+
+    #[test]
+    fn memories_are_limited_together() {
+        let (mut limiter, gauge) = limiter(100);
+        assert!(limiter.memory_growing(0, 60, None).unwrap());
+        assert!(limiter.memory_growing(0, 40, None).unwrap());
+        let error = limiter.memory_growing(60, 61, None).unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&Exhausted::Memory { wanted: 101, limit: 100 }));
+        assert_eq!(gauge.get(), 100);
+        drop(limiter);
+        assert_eq!(gauge.get(), 0);
+    }
+
+    #[test]
+    fn a_growth_that_fails_is_not_counted() {
+        let (mut limiter, gauge) = limiter(100);
+        assert!(limiter.memory_growing(0, 60, None).unwrap());
+        limiter.memory_grow_failed(wasmtime::Error::msg("no memory")).unwrap();
+        assert_eq!(gauge.get(), 0);
+        assert!(limiter.memory_growing(0, 100, None).unwrap());
+    }
+
+    #[test]
+    fn what_the_guest_declared_as_its_maximum_is_no_fault() {
+        let (mut limiter, _) = limiter(100);
+        assert!(!limiter.memory_growing(0, 60, Some(50)).unwrap());
+        assert!(!limiter.table_growing(0, 60, Some(50)).unwrap());
+    }
+
+    #[test]
+    fn a_table_is_limited() {
+        let (mut limiter, _) = limiter(100);
+        assert!(limiter.table_growing(0, TABLE_ELEMENTS, None).unwrap());
+        let error = limiter.table_growing(0, TABLE_ELEMENTS + 1, None).unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&Exhausted::Table { wanted: TABLE_ELEMENTS + 1 }));
+    }
+
+    #[test]
+    fn guest_time_is_that_of_the_thread() {
+        let meter = Meter::new();
+        meter.start(&Budget { cpu: Duration::from_millis(20), wait: Duration::ZERO });
+        meter.slice().unwrap();
+        std::thread::sleep(Duration::from_millis(40));
+        meter.slice().unwrap();
+        let begin = std::time::Instant::now();
+        let spent = loop {
+            match meter.slice() {
+                Ok(()) => assert!(begin.elapsed() < Duration::from_secs(20)),
+                Err(spent) => break spent,
+            }
+        };
+        assert_eq!(spent, Exhausted::Cpu(Duration::from_millis(20)));
+    }
 }

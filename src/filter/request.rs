@@ -1,7 +1,7 @@
 //! What goes into a guest, in the shape of the contract: borrowed, so that it is copied once.
 
 use super::{
-    Closer, OpeningRequest,
+    Closer, Identity, OpeningRequest,
     bindings::wsgate::filter::types::{self, Handshake, HeaderParam, MessageParam},
 };
 use crate::message::{Direction, Message};
@@ -27,6 +27,19 @@ pub(super) async fn with_handshake<R>(request: &OpeningRequest, call: impl Async
         identity: None,
     })
     .await
+}
+
+impl Identity {
+    /// The scopes apart, because the contract wants a list of slices.
+    pub(super) fn declared<'a>(&'a self, scopes: &'a [&'a str]) -> types::Identity<'a> {
+        types::Identity {
+            subject: self.subject.as_deref(),
+            issuer: self.issuer.as_deref(),
+            scopes,
+            expires_at: self.expires_at,
+            claims: &self.claims,
+        }
+    }
 }
 
 impl From<Direction> for types::Direction {

@@ -4,7 +4,7 @@ use std::{sync::OnceLock, time::Duration};
 
 use prometheus::{Histogram, IntCounter};
 
-use super::bindings::wsgate::filter::types::Verdict;
+use super::bindings::wsgate::filter::types::{Action, Verdict};
 use crate::telemetry::metrics::FilterMetrics;
 
 /// A function of the contract.
@@ -16,6 +16,7 @@ pub(super) enum Hook {
     OnMessage,
     OnDelivery,
     OnTick,
+    OnIdentity,
     OnClose,
     Save,
     /// The destructor of a session.
@@ -33,6 +34,7 @@ impl Hook {
             Self::OnMessage => "on_message",
             Self::OnDelivery => "on_delivery",
             Self::OnTick => "on_tick",
+            Self::OnIdentity => "on_identity",
             Self::OnClose => "on_close",
             Self::Save => "save",
             Self::Release => "release",
@@ -118,6 +120,15 @@ pub(super) fn verdict_ending(answer: &Result<Verdict, String>) -> Ending {
         Ok(Verdict::Close(_)) => Ending::Close,
         Ok(Verdict::Act(_)) => Ending::Act,
         Ok(Verdict::Route(_)) => Ending::Route,
+        Err(_) => Ending::Error,
+    }
+}
+
+/// How a call ended that gave a list of actions.
+pub(super) fn actions_ending(answer: &Result<Vec<Action>, String>) -> Ending {
+    match answer {
+        Ok(actions) if actions.is_empty() => Ending::Ok,
+        Ok(_) => Ending::Act,
         Err(_) => Ending::Error,
     }
 }

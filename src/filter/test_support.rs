@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -163,7 +164,7 @@ impl Bed {
 }
 
 /// What one test compiled is there for the next one.
-fn keep_compiled(live: &Live) {
+pub(super) fn keep_compiled(live: &Live) {
     static KEPT: Mutex<Vec<Arc<Code>>> = Mutex::new(Vec::new());
     KEPT.lock().unwrap().extend(live.generations().map(|generation| generation.code().clone()));
 }
@@ -306,4 +307,10 @@ pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "never happened: {what}");
         sleep(Duration::from_millis(2)).await;
     }
+}
+
+/// Processor time of this thread: other programs do not count.
+pub(super) fn cpu_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }

@@ -4,6 +4,8 @@ mod catalogue;
 mod faults;
 mod folder;
 mod isolation;
+mod load;
+mod logs;
 mod migrate;
 mod open;
 mod order;

@@ -66,19 +66,13 @@ impl State {
             }
         }
         let used = self.used();
+        let engine = self.engine.clone();
         for key in &used {
-            let source = self.source(key);
-            let engine = self.engine.clone();
-            if let Some(source) = self.sources.get_mut(&source) {
-                source.load_now(&engine)?;
-            }
+            self.source(key).load_now(&engine)?;
         }
         for key in self.unused(&used) {
-            let key = self.source(&key);
-            let engine = self.engine.clone();
-            let Some(source) = self.sources.get_mut(&key) else { continue };
             let file = key.1.display().to_string();
-            match source.load_now(&engine) {
+            match self.source(&key).load_now(&engine) {
                 Ok(()) => tracing::info!(filter = key.0, file, "a filter is loaded that no route uses"),
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -101,10 +95,9 @@ impl State {
         self.sources.retain(|key, _| wanted.contains(key));
         let known: Vec<_> = self.folders.values().flat_map(Folder::chain).collect();
         let mut again = self.folders.values().filter_map(Folder::next_removal).min();
+        let engine = self.engine.clone();
         for key in wanted {
-            let key = self.source(&key);
-            let engine = self.engine.clone();
-            let Some(source) = self.sources.get_mut(&key) else { continue };
+            let source = self.source(&key);
             if let Checked::Again(wait) = source.check(&engine, &known) {
                 let at = after(wait);
                 again = Some(again.map_or(at, |again| again.min(at)));
@@ -178,12 +171,12 @@ impl State {
         unused
     }
 
-    fn source(&mut self, key: &Key) -> Key {
-        if !self.sources.contains_key(key) {
-            let settings = Settings::new(&self.settings_of(&key.0), self.largest_payload(&key.0));
-            self.sources.insert(key.clone(), Source::new(key.0.as_str().into(), key.1.clone(), settings));
-        }
-        key.clone()
+    fn source(&mut self, key: &Key) -> &mut Source {
+        let filter = self.settings_of(&key.0);
+        let largest_payload = self.largest_payload(&key.0);
+        self.sources.entry(key.clone()).or_insert_with(|| {
+            Source::new(key.0.as_str().into(), key.1.clone(), Settings::new(&filter, largest_payload))
+        })
     }
 
     fn settings_of(&self, name: &str) -> Filter {

@@ -7,11 +7,11 @@ use super::Inner;
 use crate::{
     config::FailurePolicy,
     filter::{
-        Effect, Outcome,
+        Effect, Identity, Outcome,
         bindings::wsgate::filter::types::{Action, CloseInfoResult, MessageResult, Verdict},
         fault::{Fault, FaultKind},
         member::{Member, NoAnswer},
-        tally::{Ending, Hook, verdict_ending},
+        tally::{Hook, actions_ending, verdict_ending},
     },
     message::{CloseFrame, Direction, Message},
 };
@@ -151,22 +151,41 @@ impl<'a> Pass<'a> {
                 continue;
             }
             member.ticked(now);
-            let ending = |answer: &Result<Vec<Action>, String>| match answer {
-                Ok(actions) if actions.is_empty() => Ending::Ok,
-                Ok(_) => Ending::Act,
-                Err(_) => Ending::Error,
-            };
-            let answer = member.call(Hook::OnTick, ending, async |store, guest, session| {
+            let answer = member.call(Hook::OnTick, actions_ending, async |store, guest, session| {
                 guest.session().call_on_tick(store, session).await
             });
-            let answer = answer.await.map(|answer| answer.map(Verdict::Act));
-            self.judge(i, Direction::ToClient, Hook::OnTick, answer);
-            self.work().await;
-            if matches!(self.effects.last(), Some(Effect::Close { .. })) {
+            let answer = answer.await;
+            if self.unasked(i, Hook::OnTick, answer).await {
                 break;
             }
         }
         self.outcome()
+    }
+
+    /// The client's identity was refreshed.
+    pub(super) async fn identity(&mut self, identity: &Identity) -> Outcome {
+        let scopes: Vec<_> = identity.scopes.iter().map(String::as_str).collect();
+        for i in 0..self.chain.members.len() {
+            let member = &self.chain.members[i];
+            if !member.interest().identity() {
+                continue;
+            }
+            let answer = member.call(Hook::OnIdentity, actions_ending, async |store, guest, session| {
+                guest.session().call_on_identity(store, session, identity.declared(&scopes)).await
+            });
+            let answer = answer.await;
+            if self.unasked(i, Hook::OnIdentity, answer).await {
+                break;
+            }
+        }
+        self.outcome()
+    }
+
+    /// Does what a filter wants done without a message. Answers whether that closes the connection.
+    async fn unasked(&mut self, i: usize, hook: Hook, answer: Result<Result<Vec<Action>, String>, NoAnswer>) -> bool {
+        self.judge(i, Direction::ToClient, hook, answer.map(|answer| answer.map(Verdict::Act)));
+        self.work().await;
+        matches!(self.effects.last(), Some(Effect::Close { .. }))
     }
 
     fn outcome(&mut self) -> Outcome {

@@ -11,7 +11,7 @@ use crate::{
     config::{FailurePolicy, Filter, OnStateLoss},
     filter::{
         Closer,
-        test_support::{Bed, say, until, words},
+        test_support::{Bed, cpu_time, say, until, words},
     },
     message::CloseFrame,
 };
@@ -93,6 +93,17 @@ fn a_memory_bomb_ends_the_instance() {
 }
 
 #[test]
+fn memory_up_to_the_limit_is_granted() {
+    let patient = |filter: &mut Filter| filter.cpu_timeout = Duration::from_secs(10);
+    faulty(patient).run(async |started, worker| {
+        let chain = worker.open().await;
+        assert_eq!(say(&chain, "hold:50").await, "client held");
+        assert_eq!(say(&chain, "hold:20").await, FAULT);
+        assert_eq!(kinds(started), [("memory".to_owned(), 1.0)]);
+    });
+}
+
+#[test]
 fn a_loop_ends_the_instance() {
     ends_the_instance("spin", "cpu_timeout");
 }
@@ -120,16 +131,12 @@ fn leaked_handles_end_the_instance() {
 #[test]
 fn a_loop_is_stopped_within_ten_milliseconds_of_its_budget() {
     faulty(short).run(async |_, worker| {
-        let mut late = Vec::new();
-        for _ in 0..5 {
-            let chain = worker.open().await;
-            let begin = Instant::now();
-            assert_eq!(say(&chain, "spin").await, FAULT);
-            late.push(begin.elapsed());
-        }
-        // Other programs on the machine may take the processor away: the best of five counts.
-        let best = late.iter().min().unwrap();
-        assert!((50..60).contains(&best.as_millis()), "{late:?}");
+        let chain = worker.open().await;
+        // Processor time: other programs on the machine may take any time in between.
+        let begin = cpu_time();
+        assert_eq!(say(&chain, "spin").await, FAULT);
+        let used = (cpu_time() - begin).as_millis();
+        assert!((50..60).contains(&used), "{used}");
     });
 }
 

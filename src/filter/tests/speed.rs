@@ -1,8 +1,7 @@
 //! Not tests: figures, for whoever changes the hot path. `cargo test --release --lib speed -- --ignored --nocapture`.
 
-use std::{hint::black_box, time::Duration};
+use std::hint::black_box;
 
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
 use crate::{
@@ -11,28 +10,22 @@ use crate::{
         instance::{self, Instance},
         limits::Meter,
         request::with_handshake,
-        test_support::{Bed, Started, opening_request},
+        test_support::{Bed, Started, cpu_time, opening_request},
     },
     message::{Direction, Message},
 };
 
 const ROUNDS: u32 = 300_000;
 
-/// Processor time of this thread: other programs do not count.
-fn cpu() -> Duration {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
-}
-
 /// Nanoseconds a round, the best of five.
 async fn best(rounds: u32, mut round: impl AsyncFnMut()) -> f64 {
     let mut best = f64::MAX;
     for _ in 0..5 {
-        let begin = cpu();
+        let begin = cpu_time();
         for _ in 0..rounds {
             round().await;
         }
-        best = best.min((cpu() - begin).as_nanos() as f64 / f64::from(rounds));
+        best = best.min((cpu_time() - begin).as_nanos() as f64 / f64::from(rounds));
     }
     best
 }
@@ -99,16 +92,44 @@ fn speed_of_the_engine_alone() {
 #[test]
 #[ignore = "prints figures"]
 fn speed_of_an_instance() {
-    let bed = Bed::new().filter("redact", "redact", json!({})).route(&["redact"]);
-    bed.run(async |_, worker| {
-        let spec = worker.instances.live().chain("main");
-        let generation = &spec.filters()[0];
-        let instance = best(200, async || {
-            black_box(Instance::make(generation).await.unwrap());
+    for (guest, config) in [("redact", json!({"patterns": ["a"]})), ("stamp", json!({})), ("guest_faulty", json!({}))] {
+        Bed::new().filter("made", guest, config).route(&["made"]).run(async |_, worker| {
+            let spec = worker.instances.live().chain("main");
+            let generation = &spec.filters()[0];
+            let instance = best(200, async || {
+                black_box(Instance::make(generation).await.unwrap());
+            });
+            println!("instance of {guest}: {:.0} µs", instance.await / 1_000.0);
+            let mut kept = Vec::new();
+            let before = resident();
+            for _ in 0..200 {
+                kept.push(Instance::make(generation).await.unwrap());
+            }
+            println!("memory: {:.0} KiB", (resident() - before) as f64 / 200.0);
+            drop(kept);
+            let mut chains = Vec::new();
+            let open = best(190, async || chains.push(worker.open().await));
+            println!("open: {:.1} µs", open.await / 1_000.0);
         });
-        println!("instance: {:.0} µs", instance.await / 1_000.0);
-        let mut chains = Vec::new();
-        let open = best(190, async || chains.push(worker.open().await));
-        println!("open: {:.1} µs", open.await / 1_000.0);
-    });
+    }
+}
+
+/// KiB of the process.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+#[ignore = "prints figures"]
+fn speed_of_a_start() {
+    let before = resident();
+    let begin = std::time::Instant::now();
+    let bed = Bed::new().filter("stamp", "stamp", json!({})).route(&["stamp"]);
+    let started = bed.start();
+    println!("start with one filter: {} ms, {} KiB", begin.elapsed().as_millis(), resident() - before);
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    println!("maps: {}", maps.lines().count());
+    drop(started);
 }

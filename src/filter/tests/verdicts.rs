@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::{
     config::FailurePolicy,
     filter::{
-        Chain,
+        Chain, Identity,
         test_support::{Bed, hear, say, words},
     },
     message::{Direction, Kind, Message},
@@ -191,5 +191,28 @@ fn deliveries_are_asked_for_and_pass_the_chain_to_the_client() {
         let chain = worker.open().await;
         let delivered = chain.on_delivery("room", Message::text("a secret")).await;
         assert_eq!(words(delivered), "pass delivery room: a [redacted]");
+    });
+}
+
+#[test]
+fn a_refreshed_identity_reaches_those_who_ask() {
+    let bed = Bed::new()
+        .filter("redact", "redact", json!({"patterns": ["alice"]}))
+        .filter("knows", "guest_faulty", json!({"mode": "identity"}))
+        .filter("other", "guest_faulty", json!({}))
+        .route(&["redact", "knows", "other"]);
+    bed.run(async |started, worker| {
+        let chain = worker.open().await;
+        let identity = Identity {
+            subject: Some("alice".to_owned()),
+            scopes: vec!["a".to_owned(), "b".to_owned()],
+            expires_at: Some(9),
+            claims: "{}".to_owned(),
+            ..Identity::default()
+        };
+        let told = words(chain.on_identity(identity.into()).await);
+        assert_eq!(told, "client identity subject=[redacted] scopes=a,b expires=9");
+        let calls = r#"wsgate_filter_duration_seconds_count{filter="other",hook="on_identity"}"#;
+        assert_eq!(started.metric(calls), None);
     });
 }
