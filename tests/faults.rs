@@ -17,6 +17,9 @@ fn say(wire: &mut Wire, text: &str) -> String {
     wire.next_text()
 }
 
+/// So little memory that it runs out long before `cpu_timeout`, also on a busy machine.
+const SMALL: &str = "memory_limit = \"16MiB\"";
+
 /// Commands that end the instance, with the kind that is counted.
 const FATAL: [(&str, &str); 8] = [
     ("spin", "cpu_timeout"),
@@ -37,7 +40,7 @@ fn faults(gateway: &Gateway, kind: Option<&str>) -> f64 {
 
 #[test]
 fn under_fail_closed_a_fault_closes_its_session_with_1011_and_resumes_the_others() {
-    let gateway = faulty("");
+    let gateway = faulty(SMALL);
     for (command, kind) in FATAL {
         let mut neighbour = Wire::open(gateway.address(), "/echo");
         assert_eq!(say(&mut neighbour, "resumed"), "opened");
@@ -57,7 +60,7 @@ fn under_fail_closed_a_fault_closes_its_session_with_1011_and_resumes_the_others
 
 #[test]
 fn under_fail_open_the_message_passes_as_it_came_and_the_session_goes_on() {
-    let gateway = faulty("failure_policy = \"fail_open\"");
+    let gateway = faulty(&format!("failure_policy = \"fail_open\"\n{SMALL}"));
     for (command, _) in FATAL {
         let mut neighbour = Wire::open(gateway.address(), "/echo");
         let mut concerned = Wire::open(gateway.address(), "/echo");
@@ -82,7 +85,7 @@ fn a_returned_error_is_that_messages_fault_alone() {
 
 #[test]
 fn a_returned_error_under_fail_open_changes_nothing() {
-    let gateway = faulty("failure_policy = \"fail_open\"");
+    let gateway = faulty(&format!("failure_policy = \"fail_open\"\n{SMALL}"));
     let mut wire = Wire::open(gateway.address(), "/echo");
     assert_eq!(say(&mut wire, "error:no"), "error:no");
     assert_eq!(say(&mut wire, "resumed"), "opened");

@@ -207,7 +207,7 @@ fn a_named_filter_whose_file_vanishes_keeps_serving() {
     assert_eq!(say(&mut wire, "m"), "m #1");
     let mut fresh = Wire::open(gateway.address(), "/echo");
     assert_eq!(say(&mut fresh, "m"), "m #1");
-    assert_eq!(gateway.filter("stamp")["state"], "missing");
+    until("the filter is listed as missing", SOON, || gateway.filter("stamp")["state"] == "missing");
     gateway.folder().publish("filters/stamp.wasm", &guest("stamp"));
     gateway.wait_metric("wsgate_filter_missing", &[("filter", "stamp")], 0.0);
     assert_eq!(say(&mut wire, "m"), "m #2");
