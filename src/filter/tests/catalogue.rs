@@ -84,6 +84,10 @@ fn a_broken_file_keeps_the_old_generation_and_says_so() {
         let status = started.status("main");
         assert_eq!(status.generation, before.generation);
         assert!(status.error.unwrap().contains("not WebAssembly"));
+        // It is refused once, however often it is looked at.
+        fs::copy(guest("redact"), started.path("other.wasm")).unwrap();
+        until("the other file is loaded", || started.catalogue.status().len() == 2).await;
+        until("it is unused", || started.status("other").state == FilterState::Unused).await;
         assert_eq!(reloads(started, "main", "error"), 1.0);
         assert_eq!(hear(&chain, "m").await, "pass m #1");
         assert_eq!(hear(&worker.open().await, "m").await, "pass m #1");
