@@ -77,8 +77,9 @@ enum Command {
     },
     /// Talk to a WebSocket server: lines of stdin are sent as text messages, messages are printed to stdout
     ///
-    /// Ctrl-D, or the end of a pipe, closes the connection with 1000 and waits for what the server still sends. What
-    /// happens to the connection is told on stderr. Exits with 0 after a normal close (1000, 1001 or no code), else 1.
+    /// After Ctrl-D, or the end of a pipe, the connection is closed with 1000 once the server has been silent for half a
+    /// second. What happens to the connection is told on stderr. Exits with 0 after a normal close (1000, 1001 or no
+    /// code), else 1.
     Connect(ConnectArguments),
 }
 

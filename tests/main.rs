@@ -7,6 +7,7 @@ mod support;
 mod admin;
 mod autobahn;
 mod closes;
+mod command_line;
 mod deadlines;
 mod drain;
 mod examples;

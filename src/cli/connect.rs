@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    cell::Cell,
     collections::BTreeMap,
     io::{self, BufRead, IsTerminal, Read, Write},
     process::ExitCode,
@@ -31,7 +32,10 @@ use crate::{
 
 /// From the name to the 101.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the end of the input to the server's Close.
+/// After the end of the input, answers are waited for until the server has been silent for this long. A server that gets
+/// the Close behind the last message may answer the Close alone.
+const LINGER: Duration = Duration::from_millis(500);
+/// From our Close to the server's.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the server's Close to the end of the connection.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
@@ -182,6 +186,7 @@ async fn relay(
     terminal: bool,
 ) -> Result<Closed, ConnectError> {
     let (mut sink, mut stream) = stream.split();
+    let heard = Cell::new(Instant::now());
     let sending = async {
         while let Some(line) = lines.recv().await {
             let sent = match line {
@@ -193,6 +198,10 @@ async fn relay(
                 break;
             }
         }
+        let ended = Instant::now();
+        while heard.get().max(ended).elapsed() < LINGER {
+            tokio::time::sleep_until(heard.get().max(ended) + LINGER).await;
+        }
         let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         let closing = async {
             let _ = sink.send(Message::Close(Some(normal))).await;
@@ -203,7 +212,9 @@ async fn relay(
     };
     let receiving = async {
         loop {
-            match stream.next().await {
+            let message = stream.next().await;
+            heard.set(Instant::now());
+            match message {
                 Some(Ok(Message::Close(frame))) => {
                     // Sends our answer, and lets the server close first.
                     let _ = tokio::time::timeout(END_TIMEOUT, stream.next()).await;

@@ -99,6 +99,10 @@ impl Core {
                 wasmtime::Engine::new(&on_demand()).map_err(|error| LoadError::Engine(error.into()))?
             }
         };
+        Self::with(wasm)
+    }
+
+    fn with(wasm: wasmtime::Engine) -> Result<Self, LoadError> {
         let mut linker = Linker::new(&wasm);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)
             .and_then(|()| FilterHttp::add_to_linker::<Host, HostData>(&mut linker, |host| host))
@@ -141,4 +145,38 @@ fn on_demand() -> Config {
     config.memory_reservation(0).memory_guard_size(64 << 10).memory_reservation_for_growth(1 << 20);
     config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Filter,
+        filter::{compile, generation::Settings, test_support::guest},
+    };
+
+    /// Loads a filter and tries it out, in an engine of this configuration.
+    fn load(config: &Config) {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let core = Arc::new(Core::with(wasmtime::Engine::new(config).unwrap()).unwrap());
+        let engine = Arc::new(Engine {
+            ticker: Ticker::start(&core.wasm).unwrap(),
+            custom: CustomMetrics::register(metrics.registry()).unwrap(),
+            core,
+            metrics,
+        });
+        let bytes = std::fs::read(guest("stamp")).unwrap();
+        let settings = Settings::new(&Filter::with_defaults("stamp.wasm".into()), 1 << 20);
+        compile::load(&engine, &"stamp".into(), &bytes, Digest256::of(&bytes), settings).unwrap();
+    }
+
+    #[test]
+    fn filters_run_pooled() {
+        load(&pooled());
+    }
+
+    #[test]
+    fn filters_run_without_reserved_address_space() {
+        load(&on_demand());
+    }
 }

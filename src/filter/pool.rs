@@ -226,8 +226,9 @@ struct Losses {
 
 /// So many may be lost at once without a delay.
 const FREE_LOSSES: u32 = 5;
-const FIRST_DELAY: Duration = Duration::from_millis(10);
-const LAST_DELAY: Duration = Duration::from_secs(1);
+const FIRST_DELAY: Duration = Duration::from_millis(5);
+/// Short: whoever kills instances on purpose must not make their neighbours wait. It still bounds what making them costs.
+const LAST_DELAY: Duration = Duration::from_millis(50);
 /// After so long without one, losses are forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(10);
 

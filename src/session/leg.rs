@@ -70,6 +70,8 @@ pub(super) struct Leg {
     ping_due: bool,
     stopped: bool,
     closing: Closing,
+    /// Messages and control frames that tungstenite handed out.
+    taken: u64,
 }
 
 impl Leg {
@@ -97,6 +99,7 @@ impl Leg {
             ping_due: false,
             stopped: false,
             closing: Closing::No,
+            taken: 0,
         }
     }
 
@@ -153,6 +156,10 @@ impl Leg {
         if self.stopped {
             return Poll::Pending;
         }
+        if self.wire.poll_readable(self.taken, context).is_pending() {
+            self.grow_read_buffer();
+            return Poll::Pending;
+        }
         let received = match self.protocol.read(&mut self.wire.io(context)) {
             Ok(WsMessage::Text(text)) => Received::Message(Message::Text(text)),
             Ok(WsMessage::Binary(bytes)) => Received::Message(Message::Binary(bytes)),
@@ -175,6 +182,7 @@ impl Leg {
             Err(WsError::Capacity(_)) => Received::Stopped(Stop::Violation(Violation::TooBig)),
             Err(_) => Received::Stopped(Stop::Lost),
         };
+        self.taken += 1;
         self.stopped = matches!(received, Received::Stopped(_));
         Poll::Ready(received)
     }

@@ -65,6 +65,8 @@ pub(super) struct FrameScan {
     fragments: u32,
     in_message: bool,
     control_frames: u32,
+    /// Last frames of messages, and control frames, whose header went by.
+    announced: u64,
     halt: Option<Halt>,
 }
 
@@ -88,6 +90,7 @@ impl FrameScan {
             fragments: 0,
             in_message: false,
             control_frames: 0,
+            announced: 0,
             halt: None,
         }
     }
@@ -100,6 +103,11 @@ impl FrameScan {
     /// True between two messages: everything that was passed on forms whole messages.
     pub(super) fn at_boundary(&self) -> bool {
         self.partial.is_empty() && self.payload_left_bytes == 0 && !self.in_message
+    }
+
+    /// Messages and control frames so far, the one that is arriving included.
+    pub(super) fn announced(&self) -> u64 {
+        self.announced
     }
 
     /// Control frames since the last call.
@@ -196,6 +204,7 @@ impl FrameScan {
                 }
             }
         }
+        self.announced += u64::from(header.fin);
         self.payload_left_bytes = header.payload_bytes;
         Ok(())
     }

@@ -61,6 +61,18 @@ impl Wire {
         self.scan.at_boundary()
     }
 
+    /// Ready where reading may bring something to a reader who has taken this many messages and control frames. Asking
+    /// the socket is cheap; tungstenite prepares its buffer for each read that it tries.
+    pub(super) fn poll_readable(&self, taken: u64, context: &mut Context<'_>) -> Poll<()> {
+        let dry = self.scan.announced() == taken && self.scan.at_boundary() && self.read_ahead.is_empty();
+        match &self.transport {
+            Transport::Tcp(stream) if dry && !self.lost && self.scan.halt().is_none() => {
+                stream.poll_read_ready(context).map(|_| ())
+            }
+            Transport::Tcp(_) | Transport::Tls(_) => Poll::Ready(()),
+        }
+    }
+
     /// Grows with each byte that arrived: the peer lives.
     pub(super) fn bytes_read(&self) -> u64 {
         self.bytes_read

@@ -74,6 +74,12 @@ impl Setup {
         Gateway::ready(process, self)
     }
 
+    /// Starts it without a configuration file.
+    pub(crate) fn start_with(self, arguments: &[&str]) -> Gateway {
+        let process = self.process(Command::new(env!("CARGO_BIN_EXE_wsgate")).arg("run").args(arguments));
+        Gateway::ready(process, self)
+    }
+
     /// Expects that the gateway does not start.
     pub(crate) fn fails(&self, config: &str) -> Failure {
         let mut process = self.spawn(config);
@@ -88,8 +94,11 @@ impl Setup {
     }
 
     fn run(&self, config: &Path) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
-        Process::start("wsgate", command.arg("run").arg("--config").arg(config).current_dir(self.folder.path()))
+        self.process(Command::new(env!("CARGO_BIN_EXE_wsgate")).arg("run").arg("--config").arg(config))
+    }
+
+    fn process(&self, command: &mut Command) -> Process {
+        Process::start("wsgate", command.current_dir(self.folder.path()))
     }
 }
 

@@ -79,12 +79,12 @@ impl From<&Metadata> for Fingerprint {
 }
 
 impl Source {
-    pub(super) fn new(name: Arc<str>, path: PathBuf, settings: Settings) -> Self {
+    pub(super) fn new(name: Arc<str>, path: PathBuf, settings: Settings, pin: Option<Digest256>) -> Self {
         Self {
             name,
             path,
             settings,
-            pin: None,
+            pin,
             current: None,
             loaded_at: None,
             wasm_bytes: 0,
@@ -105,7 +105,10 @@ impl Source {
         let (bytes, metadata) = match read(&self.path) {
             Ok(read) => read,
             Err(source) => {
-                self.missing = source.kind() == io::ErrorKind::NotFound;
+                if source.kind() == io::ErrorKind::NotFound {
+                    self.missing = true;
+                    engine.metrics.filter(&self.name).missing.set(1);
+                }
                 self.error = Some(source.to_string());
                 return Err(LoadError::Read { filter: self.name.to_string(), file: self.path.clone(), source });
             }

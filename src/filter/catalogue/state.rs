@@ -17,7 +17,7 @@ use crate::{
     config::{ChainSource, Config, Filter, Route},
     filter::{
         engine::Engine,
-        generation::{Generation, Settings},
+        generation::{Digest256, Generation, Settings},
         live::{ChainSpec, Live},
     },
 };
@@ -175,7 +175,8 @@ impl State {
         let filter = self.settings_of(&key.0);
         let largest_payload = self.largest_payload(&key.0);
         self.sources.entry(key.clone()).or_insert_with(|| {
-            Source::new(key.0.as_str().into(), key.1.clone(), Settings::new(&filter, largest_payload))
+            let settings = Settings::new(&filter, largest_payload);
+            Source::new(key.0.as_str().into(), key.1.clone(), settings, filter.sha256.map(Digest256))
         })
     }
 

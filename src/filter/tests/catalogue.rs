@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::filter::{
     FilterState, LoadError, NotAFilter,
+    generation::Digest256,
     test_support::{Bed, Started, Worker, guest, hear, say, until},
 };
 
@@ -206,5 +207,21 @@ fn a_second_filter_of_the_same_file_is_compiled_once() {
         let component = |i: usize| spec.filters()[i].pre().instance_pre().component().image_range();
         assert_eq!(component(0), component(1));
         assert_eq!(hear(&worker.open().await, "m").await, "pass m #1 2 #1 1");
+    });
+}
+
+#[test]
+fn a_pinned_file_is_the_only_one_that_is_accepted() {
+    let pinned = |to: &str| {
+        let digest = Digest256::of(&fs::read(guest(to)).unwrap());
+        Bed::new().tuned("main", "stamp", json!({}), |filter| filter.sha256 = Some(digest.0)).route(&["main"])
+    };
+    let refused = pinned("redact").try_start().map(|_| ());
+    assert!(matches!(refused, Err(LoadError::NotAFilter { source: NotAFilter::Pin(_), .. })), "{refused:?}");
+    pinned("stamp").run(async |started, worker| {
+        started.replace("main.wasm", "guest_faulty");
+        until("the file is refused", || started.status("main").state == FilterState::Failed).await;
+        assert!(started.status("main").error.unwrap().contains("sha256"));
+        assert_eq!(hear(&worker.open().await, "m").await, "pass m #1");
     });
 }
