@@ -8,14 +8,14 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(line.split(' ').map(|word| word.replace('~', " ")))
 }
 
-/// `UPDATE_SNAPSHOTS=1` writes what it finds.
+/// `WSGATE_UPDATE=1` writes what it finds.
 fn assert_snapshot(name: &str, text: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/snapshots").join(name);
-    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+    if std::env::var_os("WSGATE_UPDATE").is_some() {
         std::fs::write(&file, text).unwrap();
     }
     let kept = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(kept == text, "{} differs; UPDATE_SNAPSHOTS=1 accepts this:\n{text}", file.display());
+    assert!(kept == text, "{} differs; WSGATE_UPDATE=1 accepts this:\n{text}", file.display());
 }
 
 #[test]
