@@ -146,8 +146,15 @@ pub struct Filter {
     pub memory_limit_bytes: usize,
     /// The only bytes that may be loaded, where pinned.
     pub sha256: Option<[u8; 32]>,
-    /// `allow.upstreams`: upstreams that `open` may choose.
-    pub allow_upstreams: Vec<String>,
+    /// What the filter may do beyond deciding about messages.
+    pub allow: Allow,
+}
+
+/// `[filters.*] allow`: nothing that is not named here is granted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Allow {
+    /// Upstreams that `open` may choose, and to which `route` may send messages.
+    pub upstreams: Vec<String>,
 }
 
 impl Filter {
@@ -166,7 +173,7 @@ impl Filter {
             wait_timeout: Duration::from_secs(2),
             memory_limit_bytes: 64 << 20,
             sha256: None,
-            allow_upstreams: Vec::new(),
+            allow: Allow::default(),
         }
     }
 }
@@ -184,7 +191,7 @@ impl fmt::Debug for Filter {
             .field("wait_timeout", &self.wait_timeout)
             .field("memory_limit_bytes", &self.memory_limit_bytes)
             .field("sha256", &self.sha256)
-            .field("allow_upstreams", &self.allow_upstreams)
+            .field("allow", &self.allow)
             .finish_non_exhaustive()
     }
 }

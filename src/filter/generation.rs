@@ -16,7 +16,7 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    config::{FailurePolicy, Filter, OnReload, OnStateLoss},
+    config::{Allow, FailurePolicy, Filter, OnReload, OnStateLoss},
     telemetry::metrics::FilterMetrics,
 };
 
@@ -49,7 +49,7 @@ pub(super) struct Settings {
     pub(super) failure_policy: FailurePolicy,
     pub(super) on_reload: OnReload,
     pub(super) on_state_loss: OnStateLoss,
-    pub(super) allow_upstreams: Vec<String>,
+    pub(super) allow: Allow,
 }
 
 impl Settings {
@@ -66,7 +66,7 @@ impl Settings {
             failure_policy: filter.failure_policy,
             on_reload: filter.on_reload,
             on_state_loss: filter.on_state_loss,
-            allow_upstreams: filter.allow_upstreams.clone(),
+            allow: filter.allow.clone(),
         }
     }
 

@@ -5,8 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     super::{
         leaf::{At, Table},
-        raw::RawFilter,
-        types::Filter,
+        raw::{RawAllow, RawFilter},
+        types::{Allow, Filter},
     },
     Checker, is_filter_name, known_names,
 };
@@ -49,11 +49,15 @@ impl Checker<'_> {
             wait_timeout: self.time(raw.wait_timeout.as_ref(), default.wait_timeout, millisecond),
             memory_limit_bytes: self.size(raw.memory_limit.as_ref(), default.memory_limit_bytes, 64 * KIB..=4 * GIB),
             sha256: raw.sha256.map(|digest| digest.0),
-            allow_upstreams: raw.allow.upstreams.iter().map(|at| at.value.clone()).collect(),
+            allow: self.allow(&raw.allow),
         };
-        self.all_differ(&raw.allow.upstreams, "upstream");
-        raw.allow.upstreams.iter().for_each(|at| self.known_upstream(at));
         (name.to_owned(), filter)
+    }
+
+    fn allow(&mut self, raw: &RawAllow) -> Allow {
+        self.all_differ(&raw.upstreams, "upstream");
+        raw.upstreams.iter().for_each(|at| self.known_upstream(at));
+        Allow { upstreams: raw.upstreams.iter().map(|at| at.value.clone()).collect() }
     }
 
     fn default_file(&self, name: &str) -> PathBuf {

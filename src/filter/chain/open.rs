@@ -69,7 +69,7 @@ impl Opening {
     }
 
     fn admit(&mut self, filter: Arc<str>, member: Member, mut admitted: Admitted) -> Result<(), NotAdmitted> {
-        let allowed = &member.generation().settings().allow_upstreams;
+        let allowed = &member.generation().settings().allow.upstreams;
         if let Some(upstream) = &admitted.upstream
             && !allowed.contains(upstream)
         {

@@ -108,7 +108,7 @@ fn an_upstream_has_to_be_allowed() {
     let choosing = |allowed: &[&str]| {
         let allowed = allowed.iter().map(|name| (*name).to_owned()).collect();
         Bed::new()
-            .tuned("chooses", "guest_faulty", modes(&["upstream:billing"]), |filter| filter.allow_upstreams = allowed)
+            .tuned("chooses", "guest_faulty", modes(&["upstream:billing"]), |filter| filter.allow.upstreams = allowed)
             .route(&["chooses"])
     };
     choosing(&[]).run(async |started, worker| {
