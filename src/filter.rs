@@ -150,6 +150,13 @@ pub enum Closer {
 pub enum Effect {
     /// Queue a message on the leg towards which the direction points.
     Send(Direction, Message),
+    /// Send a message to another upstream, which the filter's `allow` names. A chain names at most four.
+    Route {
+        /// Its name.
+        upstream: Arc<str>,
+        /// What it receives.
+        message: Message,
+    },
     /// End the session. Nothing follows it.
     Close {
         /// Checked to be sendable.

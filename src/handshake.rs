@@ -24,7 +24,7 @@ use crate::{
     filter::{Admission, Chain, Closer, Instances, NotAdmitted, OpeningRequest},
     message::CloseFrame,
     route::{Matched, RouteTable},
-    session::{self, Opened, Registry},
+    session::{self, Dialling, Opened, Registry},
     telemetry::metrics::Metrics,
     transport::Transport,
     upstream::{Established, UpstreamRequest, Upstreams},
@@ -140,27 +140,18 @@ impl<H: 'static> Handshake<H> {
         let kept = end_to_end(request.headers());
         let (chain, admission) = self.admit(&id, &opening, &matched, &kept, deadline).await?;
         let offered = subprotocols(&route.allowed_subprotocols(&opening.subprotocols), &admission);
-        let upstream = match &route.target {
+        let own = match &route.target {
             Target::Echo => None,
-            Target::Upstream(name) => {
-                let mut forwarded = kept;
-                set_forwarded(&mut forwarded, &opening, self.client, false);
-                let upstream = UpstreamRequest {
-                    path_and_query: matched.upstream_path_and_query(&opening.path, opening.query.as_deref()),
-                    headers: to_upstream(&forwarded, &route.request_headers, &admission.upstream_headers),
-                    client_host: opening.authority.clone(),
-                    subprotocols: offered.clone(),
-                };
-                let name = admission.upstream.as_deref().unwrap_or(name);
-                Some(self.context.upstreams.dial(name, upstream, deadline).await.inspect_err(|error| {
-                    tracing::warn!(
-                        connection = id,
-                        upstream = name,
-                        error = error as &dyn std::error::Error,
-                        "not dialled"
-                    );
-                })?)
-            }
+            Target::Upstream(name) => Some(admission.upstream.as_ref().unwrap_or(name).clone()),
+        };
+        let asked = self.upstream_request(kept, &opening, &matched, &admission, &offered);
+        let again = route.may_route.then(|| asked.clone());
+        let upstream = match &own {
+            None => None,
+            Some(name) => Some(self.context.upstreams.dial(name, asked, deadline).await.inspect_err(|error| {
+                let error = error as &dyn std::error::Error;
+                tracing::warn!(connection = id, upstream = name, error, "not dialled");
+            })?),
         };
         let chosen = match &upstream {
             Some(upstream) => upstream.subprotocol.clone(),
@@ -170,8 +161,30 @@ impl<H: 'static> Handshake<H> {
         let answered = upstream.as_ref().map_or(&empty, |upstream| &upstream.response_headers);
         let response = switching_protocols(&opening, chosen.as_deref(), answered, &admission.client_headers);
         route.metrics.handshake_duration_seconds.observe(self.started.elapsed().as_secs_f64());
-        tokio::task::spawn_local(self.run_session(id, matched, request, chain, upstream, admission.tags));
+        let dialling = again.map(|again| {
+            let request = UpstreamRequest { subprotocols: chosen.into_iter().collect(), ..again };
+            let upstreams = Arc::clone(&self.context.upstreams);
+            Box::new(Dialling { upstreams, own, request, timeout: route.limits.handshake_timeout })
+        });
+        tokio::task::spawn_local(self.run_session(id, matched, request, chain, (upstream, dialling), admission.tags));
         Ok(response)
+    }
+
+    fn upstream_request(
+        &self,
+        mut headers: HeaderMap,
+        opening: &Opening,
+        matched: &Matched,
+        admission: &Admission,
+        offered: &[String],
+    ) -> UpstreamRequest {
+        set_forwarded(&mut headers, opening, self.client, false);
+        UpstreamRequest {
+            path_and_query: matched.upstream_path_and_query(&opening.path, opening.query.as_deref()),
+            headers: to_upstream(&headers, &matched.route.request_headers, &admission.upstream_headers),
+            client_host: opening.authority.clone(),
+            subprotocols: offered.to_vec(),
+        }
     }
 
     /// Asks the filters of the route. The calls are made by a task of their own: a client that leaves must not end a
@@ -222,7 +235,7 @@ impl<H: 'static> Handshake<H> {
         matched: Matched,
         request: Request<Incoming>,
         mut chain: HeldChain,
-        upstream: Option<Established>,
+        (upstream, dialling): (Option<Established>, Option<Box<Dialling>>),
         tags: Vec<(String, String)>,
     ) {
         let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
@@ -235,6 +248,7 @@ impl<H: 'static> Handshake<H> {
             client: parts.io.into_inner(),
             client_read_ahead: parts.read_buf,
             upstream,
+            dialling,
             chain: chain.0.take(),
             entry: self.context.sessions.enter(),
             registry: Rc::clone(&self.context.sessions),

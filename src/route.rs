@@ -24,6 +24,8 @@ pub struct Route {
     pub limits: SessionLimits,
     /// Has it filters, or a folder for them?
     pub filtered: bool,
+    /// May a filter of it send messages to other upstreams?
+    pub may_route: bool,
     /// What the route counts.
     pub metrics: RouteMetrics,
     host: Option<HostPattern>,
@@ -80,18 +82,21 @@ impl RouteTable {
     /// The routes of a configuration.
     #[must_use]
     pub fn new(config: &Config, metrics: &Metrics) -> Self {
-        Self::of(&config.routes, metrics)
+        let may_route = config.filters.values().any(|filter| !filter.allow.upstreams.is_empty());
+        Self::of(&config.routes, may_route, metrics)
     }
 
-    fn of(routes: &[config::Route], metrics: &Metrics) -> Self {
+    fn of(routes: &[config::Route], may_route: bool, metrics: &Metrics) -> Self {
         let route = |route: &config::Route| {
+            let filtered = !matches!(&route.filters, ChainSource::Names(names) if names.is_empty());
             Arc::new(Route {
                 name: route.name.clone(),
                 target: route.target.clone(),
                 subprotocols: route.subprotocols.clone(),
                 request_headers: route.request_headers.clone(),
                 limits: route.limits,
-                filtered: !matches!(&route.filters, ChainSource::Names(names) if names.is_empty()),
+                filtered,
+                may_route: filtered && may_route,
                 metrics: metrics.route(&route.name),
                 host: route.host.clone(),
                 path: route.path.clone(),

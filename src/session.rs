@@ -7,6 +7,7 @@ mod scan;
 mod wire;
 mod leg;
 mod far;
+mod branch;
 mod pump;
 mod deadline;
 mod filters;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use self::{
+    branch::Branches,
     closing::Closing,
     deadline::{Due, LegClock, Timer},
     far::Far,
@@ -35,6 +37,7 @@ use self::{
     tally::Tally,
 };
 pub use self::{
+    branch::Dialling,
     end::SessionEnd,
     registry::{Entry, Registry},
     scan::Violation,
@@ -61,6 +64,8 @@ pub struct Opened {
     pub client_read_ahead: Bytes,
     /// The upstream's socket; `None`: messages are echoed.
     pub upstream: Option<Established>,
+    /// How upstreams are dialled to which filters `route` messages; `None` where no filter may.
+    pub dialling: Option<Box<Dialling>>,
     /// The filters that admitted the connection, and where newer ones are found; `None` where the route has none.
     pub chain: Option<(Chain, Rc<Instances>)>,
     /// The place among the worker's sessions.
@@ -110,6 +115,7 @@ struct Session {
     limits: SessionLimits,
     client: Leg,
     far: Far,
+    branches: Branches,
     to_upstream: Pump,
     to_client: Pump,
     filters: Filters,
@@ -132,6 +138,7 @@ impl Session {
         Self {
             client: Leg::to_client(opened.client, opened.client_read_ahead, limits.client_max_payload_bytes),
             far: Far::new(opened.upstream, &limits),
+            branches: Branches::new(opened.dialling),
             to_upstream: Pump::default(),
             to_client: Pump::default(),
             filters: Filters::new(opened.chain, opened.registry),
@@ -160,7 +167,8 @@ impl Session {
             self.turn(context);
         }
         let ended = if matches!(self.phase, Phase::Closing(_)) { self.poll_closing(context) } else { Poll::Pending };
-        self.tally.publish(&self.route.metrics, self.client.queued_bytes() + self.far.queued_bytes());
+        let to_upstream = self.far.queued_bytes() + self.branches.queued_bytes();
+        self.tally.publish(&self.route.metrics, self.client.queued_bytes() + to_upstream);
         ended
     }
 
@@ -175,13 +183,14 @@ impl Session {
             self.follow_filters(context);
             let up = self.pump(Direction::ToUpstream, context);
             let down = self.pump(Direction::ToClient, context);
+            let opened = self.poll_branches(context);
             self.flush(context);
             if !matches!(self.phase, Phase::Open) {
                 return;
             }
             let up_free = up == Pumped::Paused && !self.is_paused(Direction::ToUpstream);
             let down_free = down == Pumped::Paused && !self.is_paused(Direction::ToClient);
-            if !up_free && !down_free && !self.can_move() {
+            if !up_free && !down_free && !opened && !self.can_move() {
                 break (up, down);
             }
         };
@@ -200,6 +209,7 @@ impl Session {
             let blocked = leg.poll_flush(context).is_pending();
             self.upstream_clock.flushed(self.now, leg, blocked);
         }
+        self.branches.flush(self.now, context);
     }
 
     /// Stamps the clocks after a turn.
@@ -209,6 +219,7 @@ impl Session {
         }
         if down.is_held() {
             self.upstream_clock.unread(self.now, &self.limits);
+            self.branches.unread(self.now, &self.limits);
         }
         if self.to_upstream.moved() || self.to_client.moved() {
             self.last_message_at = self.now;
@@ -216,9 +227,7 @@ impl Session {
         if self.now - self.control_frames_since >= std::time::Duration::from_secs(1) {
             self.control_frames_since = self.now;
             self.client.forgive_control_frames();
-            if let Far::Upstream { leg, .. } = &mut self.far {
-                leg.forgive_control_frames();
-            }
+            self.upstream_legs().for_each(Leg::forgive_control_frames);
         }
     }
 
@@ -237,6 +246,9 @@ impl Session {
                 Due::SendTimeout => self.begin_end(SessionEnd::UpstreamSendTimeout),
             }
         }
+        if let Some(upstream) = self.branches.check_deadlines(self.now, &self.limits) {
+            self.begin_end(SessionEnd::RoutedLost { upstream });
+        }
         if self.limits.idle_timeout.is_some_and(|idle| self.last_message_at + idle <= self.now) {
             self.begin_end(SessionEnd::IdleTimeout);
         }
@@ -245,9 +257,7 @@ impl Session {
         }
         if self.now - self.last_message_at >= QUIET {
             self.client.shed_buffers();
-            if let Far::Upstream { leg, .. } = &mut self.far {
-                leg.shed_buffers();
-            }
+            self.upstream_legs().for_each(Leg::shed_buffers);
         }
     }
 
@@ -260,6 +270,7 @@ impl Session {
         let next = [
             self.client_clock.next(&self.limits),
             upstream,
+            self.branches.next_deadline(&self.limits),
             self.limits.idle_timeout.map(|idle| self.last_message_at + idle),
             self.limits.max_connection_duration.map(|age| self.opened_at + age),
             self.filters.next_tick(),

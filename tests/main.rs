@@ -23,6 +23,7 @@ mod payload;
 mod peers;
 mod refusals;
 mod reload_under_load;
+mod routed;
 mod routing;
 mod startup;
 mod violations;

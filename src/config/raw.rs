@@ -222,7 +222,7 @@ pub(super) enum RawIsolation {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawAllow {
-    /// Upstreams that it may choose for a connection.
+    /// Upstreams that it may choose for a connection, and to which it may `route` messages.
     #[schemars(extend("default" = []))]
     pub(super) upstreams: Vec<At<String>>,
 }

@@ -22,6 +22,9 @@ use super::{
 use crate::message::{CloseFrame, Direction, Kind, Message};
 use pass::{Pass, Travel};
 
+/// Upstreams that the messages of one connection may be routed to.
+const ROUTED_UPSTREAMS: usize = 4;
+
 /// The filters of one session. Cloning shares it.
 #[derive(Clone)]
 pub struct Chain {
@@ -35,6 +38,7 @@ struct Inner {
     members: Vec<Rc<Member>>,
     /// The connection ended, or went on with another chain.
     over: Cell<bool>,
+    routed: Rc<Routed>,
     /// A newer chain to which the session did not move: it is not tried again.
     declined: RefCell<Option<Arc<ChainSpec>>>,
 }
@@ -135,8 +139,37 @@ impl Inner {
         request: Rc<OpeningRequest>,
         spec: Arc<ChainSpec>,
         members: Vec<Rc<Member>>,
+        routed: Rc<Routed>,
     ) -> Rc<Self> {
-        Rc::new(Self { instances, request, spec, members, over: Cell::new(false), declined: RefCell::default() })
+        Rc::new(Self {
+            instances,
+            request,
+            spec,
+            members,
+            over: Cell::new(false),
+            routed,
+            declined: RefCell::default(),
+        })
+    }
+}
+
+/// The upstreams that filters have routed messages of one connection to. It outlives the chain.
+#[derive(Default)]
+struct Routed(RefCell<Vec<Arc<str>>>);
+
+impl Routed {
+    /// The name, shared; `None` where it would be one too many.
+    fn name(&self, upstream: &str) -> Option<Arc<str>> {
+        let mut names = self.0.borrow_mut();
+        if let Some(known) = names.iter().find(|known| ***known == *upstream) {
+            return Some(known.clone());
+        }
+        if names.len() == ROUTED_UPSTREAMS {
+            return None;
+        }
+        let name: Arc<str> = upstream.into();
+        names.push(name.clone());
+        Some(name)
     }
 }
 

@@ -46,7 +46,7 @@ fn build_guests() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--profile", "guest", "--target", "wasm32-wasip2"]).current_dir(root);
-    for package in ["redact", "stamp", "guest-faulty", "guest-probe", "guest-wrong-world"] {
+    for package in ["redact", "stamp", "guest-faulty", "guest-probe", "guest-router", "guest-wrong-world"] {
         cargo.args(["--package", package]);
     }
     assert!(cargo.status().unwrap().success(), "the guests do not build");
@@ -290,6 +290,7 @@ pub(super) fn words(outcome: Outcome) -> String {
             let effects = effects.iter().map(|effect| match effect {
                 Effect::Send(Direction::ToUpstream, message) => format!("upstream {}", shown(message)),
                 Effect::Send(Direction::ToClient, message) => format!("client {}", shown(message)),
+                Effect::Route { upstream, message } => format!("route {upstream} {}", shown(message)),
                 Effect::Close { frame, filter, fault } => {
                     let fault = if *fault { " fault" } else { "" };
                     format!("close {} {} ({filter}{fault})", frame.code_or_1005(), frame.reason)

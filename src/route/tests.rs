@@ -36,7 +36,7 @@ fn table(routes: &[(&str, &str, &str, &str)]) -> RouteTable {
         }
     };
     let routes: Vec<_> = routes.iter().map(route).collect();
-    RouteTable::of(&routes, &Metrics::new().unwrap())
+    RouteTable::of(&routes, false, &Metrics::new().unwrap())
 }
 
 fn found(table: &RouteTable, host: &str, path: &str) -> Option<String> {

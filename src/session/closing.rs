@@ -39,6 +39,7 @@ impl Session {
                 (Some(frame), _) => leg.start_close(frame),
             }
         }
+        self.end_branches(&end);
         let timeout = match end {
             SessionEnd::ClientPongTimeout | SessionEnd::UpstreamPongTimeout => LINGER_TIMEOUT,
             _ => CLOSE_TIMEOUT,

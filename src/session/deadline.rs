@@ -1,9 +1,17 @@
 //! When something has to happen to a session that nothing else wakes. Each session keeps one timer at its earliest
 //! deadline; activity only stamps these clocks.
 
-use std::{future::Future, pin::Pin, task::Context, time::Duration};
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    task::Context,
+    time::Duration,
+};
 
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, Sleep},
+};
 
 use super::leg::Leg;
 use crate::config::SessionLimits;
@@ -107,8 +115,37 @@ impl Timer {
         }
         self.at = Some(next);
         self.sleep.as_mut().reset(next);
-        if self.sleep.as_mut().poll(context).is_ready() {
+        // A task that has used up its turn may not even register a timer, unless it is exempt from the budget.
+        if pin!(unconstrained(self.sleep.as_mut())).poll(context).is_ready() {
             context.waker().wake_by_ref();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, task::Poll};
+
+    use tokio::{task::coop::consume_budget, time::timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_timer_that_is_set_at_the_end_of_a_long_turn_goes_off() {
+        let at = Instant::now() + Duration::from_millis(20);
+        let mut timer = Timer::new(Instant::now());
+        let mut first = true;
+        let turns = poll_fn(|context| {
+            while first && pin!(consume_budget()).poll(context).is_ready() {}
+            first = false;
+            if timer.is_due(Instant::now()) {
+                return Poll::Ready(());
+            }
+            timer.arm(Some(at), Instant::now(), context);
+            Poll::Pending
+        });
+        // Whatever else wakes the task is too late.
+        timeout(Duration::from_secs(5), turns).await.unwrap();
+        assert!(at.elapsed() < Duration::from_secs(4));
     }
 }

@@ -16,6 +16,18 @@ pub enum SessionEnd {
     ClientVanished,
     /// The upstream's stream ended without a Close frame.
     UpstreamVanished,
+    /// An upstream that filters `route` messages to sent a Close frame with a code of its own.
+    RoutedClosed {
+        /// Which.
+        upstream: Arc<str>,
+        /// What it said.
+        frame: CloseFrame,
+    },
+    /// An upstream that filters `route` messages to cannot be reached, broke off, broke the protocol or went silent.
+    RoutedLost {
+        /// Which.
+        upstream: Arc<str>,
+    },
     /// The client broke the protocol or a limit of it.
     ClientViolated(Violation),
     /// The upstream broke the protocol or a limit of it.
@@ -57,9 +69,11 @@ impl SessionEnd {
     #[must_use]
     pub fn client_frame(&self) -> Option<CloseFrame> {
         match self {
-            Self::ClientClosed(frame) | Self::UpstreamClosed(frame) => Some(relayed(frame)),
+            Self::ClientClosed(frame) | Self::UpstreamClosed(frame) | Self::RoutedClosed { frame, .. } => {
+                Some(relayed(frame))
+            }
             Self::ClientVanished => None,
-            Self::UpstreamVanished => Some(CloseFrame::new(1011, "upstream connection lost")),
+            Self::UpstreamVanished | Self::RoutedLost { .. } => Some(CloseFrame::new(1011, "upstream connection lost")),
             Self::ClientViolated(violation) => Some(violation.close_frame()),
             Self::UpstreamViolated(_) => Some(CloseFrame::new(1011, "upstream protocol error")),
             Self::FilterClosed { frame, .. } => Some(frame.clone()),
@@ -83,6 +97,7 @@ impl SessionEnd {
             Self::ClientClosed(frame) | Self::UpstreamClosed(frame) => Some(relayed(frame)),
             Self::ClientVanished | Self::ClientPongTimeout => Some(CloseFrame::new(1001, "client is gone")),
             Self::UpstreamVanished => None,
+            Self::RoutedClosed { .. } | Self::RoutedLost { .. } => Some(CloseFrame::new(1001, "going away")),
             Self::ClientViolated(Violation::Protocol | Violation::Utf8) => {
                 Some(CloseFrame::new(1002, "client protocol error"))
             }
@@ -105,7 +120,9 @@ impl SessionEnd {
     pub fn closer(&self) -> Closer {
         match self {
             Self::ClientClosed(_) | Self::ClientVanished => Closer::Client,
-            Self::UpstreamClosed(_) | Self::UpstreamVanished => Closer::Upstream,
+            Self::UpstreamClosed(_) | Self::UpstreamVanished | Self::RoutedClosed { .. } | Self::RoutedLost { .. } => {
+                Closer::Upstream
+            }
             Self::FilterClosed { .. } | Self::FilterFault { .. } => Closer::Filter,
             Self::ClientViolated(_)
             | Self::UpstreamViolated(_)
@@ -140,6 +157,8 @@ impl SessionEnd {
             Self::UpstreamClosed(_) => "upstream_closed",
             Self::ClientVanished => "client_vanished",
             Self::UpstreamVanished => "upstream_vanished",
+            Self::RoutedClosed { .. } => "routed_upstream_closed",
+            Self::RoutedLost { .. } => "routed_upstream_lost",
             Self::ClientViolated(Violation::Protocol) => "client_protocol_error",
             Self::ClientViolated(Violation::Utf8) => "client_invalid_utf8",
             Self::ClientViolated(Violation::TooBig) => "client_message_too_big",
@@ -167,6 +186,7 @@ impl SessionEnd {
     pub fn is_worrying(&self) -> bool {
         match self {
             Self::UpstreamVanished
+            | Self::RoutedLost { .. }
             | Self::UpstreamViolated(_)
             | Self::FilterFault { .. }
             | Self::UpstreamPongTimeout
@@ -174,6 +194,7 @@ impl SessionEnd {
             | Self::UpstreamOverflow => true,
             Self::ClientClosed(_)
             | Self::UpstreamClosed(_)
+            | Self::RoutedClosed { .. }
             | Self::ClientVanished
             | Self::ClientViolated(_)
             | Self::FilterClosed { .. }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// What a queued message costs beyond its bytes.
-const MESSAGE_OVERHEAD_BYTES: usize = 64;
+pub(super) const MESSAGE_OVERHEAD_BYTES: usize = 64;
 /// tungstenite is fed this much (and at least one message) between two flushes.
 const FEED_BYTES: usize = 64 << 10;
 /// Read buffers: small while little is said, large once a read filled the small one.

@@ -94,7 +94,7 @@ impl Session {
             }
             let received = match direction {
                 Direction::ToUpstream => self.client.poll_receive(context),
-                Direction::ToClient => self.far.poll_receive(context),
+                Direction::ToClient => self.poll_upstreams(context),
             };
             match received {
                 Poll::Pending => return Pumped::Waiting,
@@ -129,6 +129,7 @@ impl Session {
                             }
                             self.send(to, message, arrival);
                         }
+                        Effect::Route { upstream, message } => self.route(&upstream, message),
                         Effect::Close { filter, fault: true, .. } => self.begin_end(SessionEnd::FilterFault { filter }),
                         Effect::Close { filter, frame, fault: false } => {
                             self.begin_end(SessionEnd::FilterClosed { filter, frame });
@@ -154,7 +155,9 @@ impl Session {
     /// True while the queue that this direction fills is full, or the one that its replies fill.
     pub(super) fn is_paused(&mut self, direction: Direction) -> bool {
         let mark = self.limits.queue_max_bytes;
-        if self.limits.overflow == Overflow::Pause && self.queued_bytes(direction) >= mark {
+        let full =
+            self.queued_bytes(direction) >= mark || direction == Direction::ToUpstream && self.branches.is_full(mark);
+        if self.limits.overflow == Overflow::Pause && full {
             return true;
         }
         let replies_wait = self.queued_bytes(direction.opposite()) >= mark;

@@ -67,7 +67,7 @@ pub(super) async fn migrate(old: Rc<Inner>, spec: Arc<ChainSpec>) -> Migration {
     });
     release(replaced.collect());
     close_removed(leaving);
-    let inner = Inner::new(old.instances.clone(), old.request.clone(), spec, members);
+    let inner = Inner::new(old.instances.clone(), old.request.clone(), spec, members, old.routed.clone());
     Migration::Moved(Chain { inner })
 }
 

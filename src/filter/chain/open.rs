@@ -35,7 +35,7 @@ pub(super) async fn open(
             return Err(refused);
         }
     }
-    let inner = Inner::new(instances, request, spec, opening.members);
+    let inner = Inner::new(instances, request, spec, opening.members, Rc::default());
     Ok((Chain { inner }, opening.admission))
 }
 

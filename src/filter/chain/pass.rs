@@ -3,7 +3,9 @@
 //! What filter i sends to the upstream passes the filters after it, what it sends to the client those before it, never
 //! itself. Everything happens in the order in which the filters asked for it.
 
-use super::Inner;
+use std::sync::Arc;
+
+use super::{Inner, ROUTED_UPSTREAMS};
 use crate::{
     config::FailurePolicy,
     filter::{
@@ -29,6 +31,8 @@ pub(super) struct Travel {
     message: Message,
     /// To the upstream: the next filter's index. To the client: how many filters are left, counted from the first.
     at: usize,
+    /// Where a filter wants it to go instead of the session's upstream.
+    route: Option<Arc<str>>,
 }
 
 /// What is still to do, the next thing last.
@@ -43,6 +47,8 @@ enum Then {
     Forward,
     /// It goes on like this.
     Replace(Message),
+    /// It goes on to this upstream.
+    Route(Arc<str>),
     /// It ends here.
     Stop,
 }
@@ -62,7 +68,7 @@ impl Travel {
             Direction::ToUpstream => 0,
             Direction::ToClient => chain.members.len(),
         };
-        Self { direction, message, at }
+        Self { direction, message, at, route: None }
     }
 
     /// From behind filter `i`.
@@ -71,7 +77,15 @@ impl Travel {
             Direction::ToUpstream => i + 1,
             Direction::ToClient => i,
         };
-        Self { direction, message, at }
+        Self { direction, message, at, route: None }
+    }
+
+    /// Where it has arrived.
+    fn effect(&mut self, message: Message) -> Effect {
+        match self.route.take() {
+            Some(upstream) => Effect::Route { upstream, message },
+            None => Effect::Send(self.direction, message),
+        }
     }
 
     /// The index of the next filter.
@@ -100,10 +114,10 @@ impl<'a> Pass<'a> {
         let arrived = self.travel(travel).await;
         let message = std::mem::replace(&mut travel.message, Message::Binary(Bytes::new()));
         if arrived {
-            if self.steps.is_empty() {
+            if self.steps.is_empty() && travel.route.is_none() {
                 return Outcome::Pass(message);
             }
-            self.effects.push(Effect::Send(travel.direction, message));
+            self.effects.push(travel.effect(message));
         }
         if !self.steps.is_empty() {
             // Boxed, so that the run of a message that only passes is small.
@@ -132,7 +146,8 @@ impl<'a> Pass<'a> {
                 answer => self.judge(i, Direction::ToClient, Hook::OnDelivery, answer),
             };
             match then {
-                Then::Forward => {}
+                // `judge` lets no filter route a delivery.
+                Then::Forward | Then::Route(_) => {}
                 Then::Replace(new) => message = new,
                 Then::Stop => {
                     self.work().await;
@@ -198,7 +213,8 @@ impl<'a> Pass<'a> {
             match step {
                 Step::Travel(mut travel) => {
                     if self.travel(&mut travel).await {
-                        self.effects.push(Effect::Send(travel.direction, travel.message));
+                        let message = std::mem::replace(&mut travel.message, Message::Binary(Bytes::new()));
+                        self.effects.push(travel.effect(message));
                     }
                 }
                 Step::Close(close) => {
@@ -220,6 +236,7 @@ impl<'a> Pass<'a> {
             match self.judge(i, travel.direction, Hook::OnMessage, answer) {
                 Then::Forward => {}
                 Then::Replace(message) => travel.message = message,
+                Then::Route(upstream) => travel.route = Some(upstream),
                 Then::Stop => return false,
             }
         }
@@ -269,11 +286,21 @@ impl<'a> Pass<'a> {
                 Then::Stop
             }
             Verdict::Act(actions) => self.act(i, hook, actions),
-            Verdict::Route(upstream) => {
-                let cause = format!("unsupported verdict: route to {upstream:?}");
-                self.fault(member, hook, Fault::new(FaultKind::Verdict, cause))
-            }
+            Verdict::Route(upstream) => self.route(member, direction, hook, &upstream),
         }
+    }
+
+    fn route(&mut self, member: &Member, direction: Direction, hook: Hook, upstream: &str) -> Then {
+        let cause = if hook != Hook::OnMessage || direction != Direction::ToUpstream {
+            "route is for messages to the upstream".to_owned()
+        } else if !member.generation().settings().allow.upstreams.iter().any(|allowed| allowed == upstream) {
+            format!("upstream {upstream:?} is not in the filter's allow.upstreams")
+        } else if let Some(name) = self.chain.routed.name(upstream) {
+            return Then::Route(name);
+        } else {
+            format!("route to {upstream:?}: a connection may be routed to {ROUTED_UPSTREAMS} upstreams")
+        };
+        self.fault(member, hook, Fault::new(FaultKind::Verdict, cause))
     }
 
     fn act(&mut self, i: usize, hook: Hook, actions: Vec<Action>) -> Then {

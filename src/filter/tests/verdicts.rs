@@ -1,12 +1,14 @@
 //! Every verdict, both ways, and what a filter may not answer.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use crate::{
     config::FailurePolicy,
     filter::{
         Chain, Identity,
-        test_support::{Bed, hear, say, words},
+        test_support::{Bed, hear, say, until, words},
     },
     message::{Direction, Kind, Message},
 };
@@ -71,17 +73,68 @@ fn a_reason_is_cut_at_a_character() {
     });
 }
 
+/// A chain of one filter that may route to five upstreams, behind whose own name it obeys.
+fn routing(policy: FailurePolicy) -> Bed {
+    let upstreams = ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec();
+    Bed::new()
+        .tuned("routes", "guest_faulty", json!({"direction": "both"}), |filter| {
+            filter.allow.upstreams = upstreams;
+            filter.failure_policy = policy;
+        })
+        .filter("last", "stamp", json!({}))
+        .route(&["routes", "last"])
+}
+
 #[test]
-fn routing_is_not_supported_and_says_so() {
-    let tuned = |policy| {
-        Bed::new().tuned("obeys", "guest_faulty", json!({}), |filter| filter.failure_policy = policy).route(&["obeys"])
-    };
-    tuned(FailurePolicy::FailClosed).run(async |started, worker| {
-        assert_eq!(say(&worker.open().await, "route:other").await, "close 1011 filter failed (obeys fault)");
-        assert_eq!(started.faults("obeys", "verdict"), 1.0);
+fn a_routed_message_passes_the_filters_that_follow() {
+    routing(FailurePolicy::FailClosed).run(async |_, worker| {
+        let chain = worker.open().await;
+        assert_eq!(say(&chain, "route:a").await, "route a route:a");
+        let commands = "act:client:x|upstream:y";
+        assert_eq!(say(&chain, commands).await, "client x, upstream y");
+        assert_eq!(say(&chain, "hello").await, "pass hello");
     });
-    tuned(FailurePolicy::FailOpen).run(async |_, worker| {
+    let bed = Bed::new()
+        .tuned("first", "guest_faulty", json!({"mode": "always:route:a"}), |filter| {
+            filter.allow.upstreams = vec!["a".to_owned()];
+        })
+        .filter("middle", "redact", json!({"patterns": ["[0-9]{4}"]}))
+        .tuned("last", "guest_router", json!({}), |filter| filter.allow.upstreams = vec!["b".to_owned()])
+        .route(&["first", "middle", "last"]);
+    bed.run(async |_, worker| {
+        let chain = worker.open().await;
+        assert_eq!(say(&chain, "card 1234").await, "route a card [redacted]");
+        assert_eq!(say(&chain, r#"{"to":"b"}"#).await, r#"route b {"to":"b"}"#, "the later filter wins");
+    });
+}
+
+#[test]
+fn a_filter_routes_only_where_it_may() {
+    routing(FailurePolicy::FailClosed).run(async |started, worker| {
+        let refused = "close 1011 filter failed (routes fault)";
+        assert_eq!(say(&worker.open().await, "route:other").await, refused);
+        assert_eq!(hear(&worker.open().await, "route:a").await, refused);
+        assert_eq!(started.faults("routes", "verdict"), 2.0);
+    });
+    routing(FailurePolicy::FailOpen).run(async |_, worker| {
         assert_eq!(say(&worker.open().await, "route:other").await, "pass route:other");
+    });
+}
+
+#[test]
+fn a_connection_is_routed_to_four_upstreams_also_over_a_reload() {
+    routing(FailurePolicy::FailClosed).run(async |started, worker| {
+        let mut chain = worker.open().await;
+        for upstream in ["a", "b", "a", "c"] {
+            assert_eq!(say(&chain, &format!("route:{upstream}")).await, format!("route {upstream} route:{upstream}"));
+        }
+        started.replace("last.wasm", "guest_router");
+        let old = worker.instances.live();
+        until("the other filter is live", || !Arc::ptr_eq(&old, &worker.instances.live())).await;
+        assert!(worker.migrate(&mut chain).await);
+        assert_eq!(say(&chain, "route:d").await, "route d route:d");
+        assert_eq!(say(&chain, "route:a").await, "route a route:a");
+        assert_eq!(say(&chain, "route:e").await, "close 1011 filter failed (routes fault)");
     });
 }
 
