@@ -16,8 +16,9 @@ use http::{HeaderName, HeaderValue};
 
 use self::url::WsUrl;
 use crate::{
+    auth::Authenticators,
     config::{Config, ConfigErrors, Warning},
-    gateway,
+    gateway::{self, GatewayError},
     http_head::{is_of_the_connection, is_token},
     telemetry::{logs, metrics::Metrics},
 };
@@ -151,6 +152,10 @@ fn run(arguments: RunArguments) -> ExitCode {
     drop(logs);
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error @ GatewayError::Keys(_)) => {
+            failed(&error);
+            ExitCode::from(BAD_CONFIGURATION)
+        }
         Err(error) => failed(&error),
     }
 }
@@ -169,9 +174,13 @@ fn configuration(arguments: RunArguments) -> Result<(Config, Vec<Warning>), Conf
 
 fn check(file: &std::path::Path) -> ExitCode {
     match Config::load(file) {
-        Ok((_, warnings)) => {
+        Ok((config, warnings)) => {
             for warning in warnings {
                 say(&warning);
+            }
+            if let Err(error) = Authenticators::load(&config) {
+                failed(&error);
+                return ExitCode::from(BAD_CONFIGURATION);
             }
             // A closed stdout does not make the configuration wrong.
             let _ = writeln!(io::stdout(), "{}: ok", file.display());

@@ -30,8 +30,9 @@ use std::{
 
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use types::{
-    Admin, Allow, ChainSource, Endpoint, FailurePolicy, Filter, HeaderEdits, HostHeader, Listener, Log, LogFormat,
-    OnReload, OnStateLoss, Overflow, PushOverflow, Route, Server, SessionLimits, Target, Upstream,
+    Admin, Allow, ChainSource, Endpoint, FailurePolicy, Filter, HeaderEdits, HostHeader, Jwt, KeySource, Listener, Log,
+    LogFormat, OnReload, OnStateLoss, Overflow, PushOverflow, Route, Server, SessionLimits, Target, TokenSource,
+    Upstream,
 };
 
 use document::Document;
@@ -51,6 +52,8 @@ pub struct Config {
     pub log: Log,
     /// `[upstreams.*]`
     pub upstreams: BTreeMap<String, Upstream>,
+    /// `[jwt.*]`
+    pub jwt: BTreeMap<String, Jwt>,
     /// `[filters.*]` as configured; a file in `filter_dir` without a table of its own has [`Filter::with_defaults`].
     pub filters: BTreeMap<String, Filter>,
     /// `[[routes]]`, first match wins.

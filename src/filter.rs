@@ -29,8 +29,9 @@ mod test_support;
 #[cfg(test)]
 mod tests;
 
-use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{cell::RefCell, future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc};
 
+pub use crate::identity::Identity;
 use crate::message::{CloseFrame, Direction, Message};
 
 pub use catalogue::{Catalogue, FilterState, FilterStatus, GenerationStatus, LoadError};
@@ -63,21 +64,8 @@ pub struct OpeningRequest {
     pub client: SocketAddr,
     /// Did the client come over TLS?
     pub secure: bool,
-}
-
-/// Who the client is, as the gateway verified it.
-#[derive(Clone, Debug, Default)]
-pub struct Identity {
-    /// The claim `sub`.
-    pub subject: Option<String>,
-    /// The claim `iss`.
-    pub issuer: Option<String>,
-    /// What the token grants.
-    pub scopes: Vec<String>,
-    /// When the token runs out, in seconds of Unix time.
-    pub expires_at: Option<u64>,
-    /// All verified claims, as one JSON object.
-    pub claims: String,
+    /// Who the client is; the latest where a token was refreshed. None on a route without `auth`.
+    pub identity: RefCell<Option<Rc<Identity>>>,
 }
 
 /// Edits to a request or a response, checked: hop-by-hop and `Sec-WebSocket-*` names are not in it.

@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     admin::{self, AdminState, Readiness},
+    auth::{Authenticators, KeyError},
     config::{ChainSource, Config, Target},
     filter::{Catalogue, FilterStatus, LoadError},
     listener,
@@ -35,6 +36,9 @@ pub enum GatewayError {
     /// An upstream cannot be used.
     #[error("cannot use the upstreams")]
     Upstreams(#[from] UpstreamsError),
+    /// A key for tokens cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// An address cannot be bound.
     #[error("cannot listen on {address} ({what})")]
     Bind {
@@ -87,6 +91,7 @@ impl Gateway {
         let shared = Shared {
             routes: Arc::new(RouteTable::new(&config, metrics)),
             upstreams: Arc::new(Upstreams::new(&config, metrics)?),
+            authenticators: Arc::new(Authenticators::load(&config)?),
             catalogue: Arc::clone(&catalogue),
             metrics: Arc::clone(metrics),
         };

@@ -3,8 +3,16 @@
 pub mod request;
 pub mod refusal;
 pub mod headers;
+mod identity;
 
-use std::{cell::Cell, convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use data_encoding::BASE32_NOPAD;
@@ -16,15 +24,18 @@ use tokio::{net::TcpStream, sync::oneshot, time::Instant};
 
 use self::{
     headers::{end_to_end, for_filters, set_forwarded, switching_protocols, to_upstream},
+    identity::{authenticate, set_claims, without_credentials},
     refusal::{HandshakeResult, Refusal},
     request::Opening,
 };
 use crate::{
+    auth::Authenticators,
     config::Target,
     filter::{Admission, Chain, Closer, Instances, NotAdmitted, OpeningRequest},
+    identity::Identity,
     message::CloseFrame,
-    route::{Matched, RouteTable},
-    session::{self, Dialling, Opened, Registry},
+    route::{Matched, Route, RouteTable},
+    session::{self, Bearer, Dialling, Opened, Registry},
     telemetry::metrics::Metrics,
     transport::Transport,
     upstream::{Established, UpstreamRequest, Upstreams},
@@ -43,6 +54,8 @@ pub struct Context {
     pub routes: Arc<RouteTable>,
     /// Every upstream.
     pub upstreams: Arc<Upstreams>,
+    /// Every `[jwt.*]` table.
+    pub authenticators: Arc<Authenticators>,
     /// The worker's sessions, and its filter instances.
     pub sessions: Rc<Registry>,
     /// Where refusals without a route are counted.
@@ -127,18 +140,20 @@ impl<H: 'static> Handshake<H> {
         Ok((opening, matched))
     }
 
-    /// Filters, then the upstream, then 101 and the session.
+    /// The token, filters, then the upstream, then 101 and the session.
     async fn open(
         self,
-        opening: Opening,
+        mut opening: Opening,
         matched: Matched,
         request: Request<Incoming>,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let route = Arc::clone(&matched.route);
         let id = connection_id();
         let deadline = self.started + route.limits.handshake_timeout;
-        let kept = end_to_end(request.headers());
-        let (chain, admission) = self.admit(&id, &opening, &matched, &kept, deadline).await?;
+        let mut kept = end_to_end(request.headers());
+        let bearer = self.identify(&route, &mut opening, &mut kept)?;
+        let identity = bearer.as_ref().map(|bearer| Rc::clone(&bearer.identity));
+        let (chain, admission) = self.admit(&id, &opening, &matched, &kept, identity, deadline).await?;
         let offered = subprotocols(&route.allowed_subprotocols(&opening.subprotocols), &admission);
         let own = match &route.target {
             Target::Echo => None,
@@ -157,16 +172,19 @@ impl<H: 'static> Handshake<H> {
             Some(upstream) => upstream.subprotocol.clone(),
             None => offered.into_iter().next(),
         };
+        // Browsers give up on a server that answers none of what they offered.
+        let answered_subprotocol = chosen.as_deref().or(opening.offers_bearer.then_some("bearer"));
         let empty = HeaderMap::new();
         let answered = upstream.as_ref().map_or(&empty, |upstream| &upstream.response_headers);
-        let response = switching_protocols(&opening, chosen.as_deref(), answered, &admission.client_headers);
+        let response = switching_protocols(&opening, answered_subprotocol, answered, &admission.client_headers);
         route.metrics.handshake_duration_seconds.observe(self.started.elapsed().as_secs_f64());
         let dialling = again.map(|again| {
             let request = UpstreamRequest { subprotocols: chosen.into_iter().collect(), ..again };
             let upstreams = Arc::clone(&self.context.upstreams);
             Box::new(Dialling { upstreams, own, request, timeout: route.limits.handshake_timeout })
         });
-        tokio::task::spawn_local(self.run_session(id, matched, request, chain, (upstream, dialling), admission.tags));
+        let begun = Begun { id, matched, chain, upstream, dialling, bearer, tags: admission.tags };
+        tokio::task::spawn_local(self.run_session(begun, request));
         Ok(response)
     }
 
@@ -187,6 +205,20 @@ impl<H: 'static> Handshake<H> {
         }
     }
 
+    /// Whose token the client has, where the route wants one.
+    fn identify(
+        &self,
+        route: &Route,
+        opening: &mut Opening,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<Bearer>, Refusal> {
+        let Some(name) = &route.auth else { return Ok(None) };
+        let authenticator = self.context.authenticators.get(name).ok_or_else(Refusal::internal)?;
+        let identity = authenticate(authenticator, opening, headers)?;
+        set_claims(headers, route, &identity);
+        Ok(Some(Bearer { authenticator: Arc::clone(authenticator), identity: Rc::new(identity) }))
+    }
+
     /// Asks the filters of the route. The calls are made by a task of their own: a client that leaves must not end a
     /// call half way, which would cost the instance.
     async fn admit(
@@ -195,6 +227,7 @@ impl<H: 'static> Handshake<H> {
         opening: &Opening,
         matched: &Matched,
         headers: &HeaderMap,
+        identity: Option<Rc<Identity>>,
         deadline: Instant,
     ) -> Result<(HeldChain, Admission), Refusal> {
         if !matched.route.filtered {
@@ -209,10 +242,14 @@ impl<H: 'static> Handshake<H> {
             path: opening.path.clone(),
             parameters: matched.parameters.clone(),
             query: opening.query.clone(),
-            headers: for_filters(headers),
+            headers: match identity {
+                Some(_) => for_filters(&without_credentials(headers)),
+                None => for_filters(headers),
+            },
             subprotocols: opening.subprotocols.clone(),
             client: self.client,
             secure: false,
+            identity: RefCell::new(identity),
         });
         let (sender, receiver) = oneshot::channel();
         tokio::task::spawn_local(async move {
@@ -229,15 +266,8 @@ impl<H: 'static> Handshake<H> {
     }
 
     /// Takes the socket over once hyper has written the 101, and stays until the session is over.
-    async fn run_session(
-        self,
-        id: String,
-        matched: Matched,
-        request: Request<Incoming>,
-        mut chain: HeldChain,
-        (upstream, dialling): (Option<Established>, Option<Box<Dialling>>),
-        tags: Vec<(String, String)>,
-    ) {
+    async fn run_session(self, begun: Begun, request: Request<Incoming>) {
+        let Begun { id, matched, mut chain, upstream, dialling, bearer, tags } = begun;
         let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<Transport>>() else { return };
         let route = matched.route;
@@ -249,6 +279,7 @@ impl<H: 'static> Handshake<H> {
             client_read_ahead: parts.read_buf,
             upstream,
             dialling,
+            bearer,
             chain: chain.0.take(),
             entry: self.context.sessions.enter(),
             registry: Rc::clone(&self.context.sessions),
@@ -269,6 +300,17 @@ impl<H: 'static> Handshake<H> {
         }
         if summary.end.is_worrying() { access!(tracing::Level::WARN) } else { access!(tracing::Level::INFO) }
     }
+}
+
+/// What a handshake came to.
+struct Begun {
+    id: String,
+    matched: Matched,
+    chain: HeldChain,
+    upstream: Option<Established>,
+    dialling: Option<Box<Dialling>>,
+    bearer: Option<Bearer>,
+    tags: Vec<(String, String)>,
 }
 
 /// A chain before its session. Where no session comes about its filters hear of the end.

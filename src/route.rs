@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
+
 use crate::{
     config::{
         self, ChainSource, Config, HeaderEdits, SessionLimits, Target,
@@ -20,6 +22,10 @@ pub struct Route {
     pub subprotocols: Option<Vec<String>>,
     /// Edits to the request that the upstream receives.
     pub request_headers: HeaderEdits,
+    /// The `[jwt.*]` table whose tokens a client needs, if any.
+    pub auth: Option<String>,
+    /// Headers of the request that the upstream receives, each from a claim.
+    pub claims_to_headers: Vec<(HeaderName, String)>,
     /// Sizes and times.
     pub limits: SessionLimits,
     /// Has it filters, or a folder for them?
@@ -94,6 +100,8 @@ impl RouteTable {
                 target: route.target.clone(),
                 subprotocols: route.subprotocols.clone(),
                 request_headers: route.request_headers.clone(),
+                auth: route.auth.clone(),
+                claims_to_headers: route.claims_to_headers.clone(),
                 limits: route.limits,
                 filtered,
                 may_route: filtered && may_route,

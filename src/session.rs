@@ -15,6 +15,7 @@ mod closing;
 mod end;
 mod registry;
 mod tally;
+mod token;
 
 use std::{
     future::poll_fn,
@@ -35,12 +36,14 @@ use self::{
     leg::Leg,
     pump::{Pump, Pumped},
     tally::Tally,
+    token::Token,
 };
 pub use self::{
     branch::Dialling,
     end::SessionEnd,
     registry::{Entry, Registry},
     scan::Violation,
+    token::Bearer,
 };
 use crate::{
     config::{Overflow, PushOverflow, SessionLimits},
@@ -68,6 +71,8 @@ pub struct Opened {
     pub dialling: Option<Box<Dialling>>,
     /// The filters that admitted the connection, and where newer ones are found; `None` where the route has none.
     pub chain: Option<(Chain, Rc<Instances>)>,
+    /// Who the client is; `None` on a route without `auth`.
+    pub bearer: Option<Bearer>,
     /// The place among the worker's sessions.
     pub entry: Entry,
     /// The worker's sessions.
@@ -119,6 +124,8 @@ struct Session {
     to_upstream: Pump,
     to_client: Pump,
     filters: Filters,
+    /// Boxed: many routes have none.
+    token: Option<Box<Token>>,
     client_clock: LegClock,
     upstream_clock: LegClock,
     opened_at: Instant,
@@ -142,6 +149,7 @@ impl Session {
             to_upstream: Pump::default(),
             to_client: Pump::default(),
             filters: Filters::new(opened.chain, opened.registry),
+            token: opened.bearer.map(|bearer| Box::new(Token::new(bearer, now))),
             client_clock: LegClock::new(now, &limits),
             upstream_clock: LegClock::new(now, &limits),
             opened_at: now,
@@ -190,7 +198,7 @@ impl Session {
             }
             let up_free = up == Pumped::Paused && !self.is_paused(Direction::ToUpstream);
             let down_free = down == Pumped::Paused && !self.is_paused(Direction::ToClient);
-            if !up_free && !down_free && !opened && !self.can_move() {
+            if !up_free && !down_free && !opened && !self.can_move() && !self.filters.has_news() {
                 break (up, down);
             }
         };
@@ -249,6 +257,12 @@ impl Session {
         if let Some(upstream) = self.branches.check_deadlines(self.now, &self.limits) {
             self.begin_end(SessionEnd::RoutedLost { upstream });
         }
+        if let Some(token) = &mut self.token
+            && token.is_over(self.now)
+        {
+            let code = token.expiry_code();
+            self.begin_end(SessionEnd::TokenExpired { code });
+        }
         if self.limits.idle_timeout.is_some_and(|idle| self.last_message_at + idle <= self.now) {
             self.begin_end(SessionEnd::IdleTimeout);
         }
@@ -274,6 +288,7 @@ impl Session {
             self.limits.idle_timeout.map(|idle| self.last_message_at + idle),
             self.limits.max_connection_duration.map(|age| self.opened_at + age),
             self.filters.next_tick(),
+            self.token.as_ref().and_then(|token| token.next()),
         ];
         self.timer.arm(next.into_iter().flatten().min(), self.now, context);
     }

@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    auth::Authenticators,
     filter::{Catalogue, Instances, Live},
     handshake::{self, Context},
     route::RouteTable,
@@ -48,6 +49,8 @@ pub struct Shared {
     pub routes: Arc<RouteTable>,
     /// Every upstream.
     pub upstreams: Arc<Upstreams>,
+    /// Every `[jwt.*]` table.
+    pub authenticators: Arc<Authenticators>,
     /// Every filter.
     pub catalogue: Arc<Catalogue>,
     /// Every metric.
@@ -131,6 +134,7 @@ async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: wa
     let context = Rc::new(Context {
         routes: shared.routes,
         upstreams: shared.upstreams,
+        authenticators: shared.authenticators,
         sessions: Rc::new(Registry::new(live.clone(), instances)),
         metrics: shared.metrics,
         draining: Cell::new(false),

@@ -26,4 +26,5 @@ mod reload_under_load;
 mod routed;
 mod routing;
 mod startup;
+mod tokens;
 mod violations;

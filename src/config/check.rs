@@ -3,6 +3,7 @@
 
 mod filter;
 mod header;
+mod jwt;
 mod listen;
 mod route;
 mod upstream;
@@ -57,6 +58,7 @@ pub(super) fn check(
     let server = checker.server(&raw.server);
     checker.filter_dir.clone_from(&server.filter_dir);
     checker.at_most("upstreams", raw.upstreams.len());
+    checker.at_most("jwt", raw.jwt.len());
     checker.at_most("filters", raw.filters.len());
     checker.at_most("routes", raw.routes.len());
     let config = Config {
@@ -66,6 +68,7 @@ pub(super) fn check(
         health: checker.health(raw.health.as_ref()),
         log: checker.log(&raw.log),
         upstreams: raw.upstreams.iter().map(|(name, raw)| checker.upstream(name, raw)).collect(),
+        jwt: raw.jwt.iter().filter_map(|(name, raw)| checker.jwt(name, raw)).collect(),
         filters: raw.filters.iter().map(|(name, raw)| checker.filter(name, raw)).collect(),
         routes: checker.routes(&raw.routes),
     };

@@ -60,6 +60,7 @@ impl Config {
                 health: None,
                 log: Log::default(),
                 upstreams: BTreeMap::from([(NAME.to_owned(), Upstream::with_endpoints(vec![endpoint]))]),
+                jwt: BTreeMap::new(),
                 filters: tables,
                 routes: vec![route(names)],
             }),
@@ -96,6 +97,8 @@ fn route(filters: Vec<String>) -> Route {
         filters: ChainSource::Names(filters),
         subprotocols: None,
         request_headers: HeaderEdits::default(),
+        auth: None,
+        claims_to_headers: Vec::new(),
         limits: SessionLimits::default(),
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The comments on the fields become the descriptions in `docs/wsgate.schema.json`.
 
+mod jwt;
+
 use std::{collections::BTreeMap, fmt};
 
 use schemars::JsonSchema;
@@ -14,6 +16,8 @@ use super::{
     leaf::{At, Count, Sha256, Size, Table, Time, TimeOrOff, Word, Workers},
     types::{FailurePolicy, LogFormat, OnReload, OnStateLoss, Overflow, PushOverflow},
 };
+
+pub(super) use jwt::RawJwt;
 
 type Optional<T> = Option<At<T>>;
 
@@ -36,6 +40,8 @@ pub(super) struct RawConfig {
     pub(super) log: Table<RawLog>,
     /// WebSocket servers, by name.
     pub(super) upstreams: BTreeMap<String, At<Table<RawUpstream>>>,
+    /// Tokens of clients, by the name that routes use in `auth`.
+    pub(super) jwt: BTreeMap<String, At<Table<RawJwt>>>,
     /// Settings of filters, by name. A file `<name>.wasm` in `filter_dir` is a filter without a table here.
     pub(super) filters: BTreeMap<String, At<Table<RawFilter>>>,
     /// The first route that matches a request takes it.
@@ -255,6 +261,13 @@ pub(super) struct RawRoute {
     /// A file's removal from `filters_folder` counts after this.
     #[schemars(extend("default" = "10s"))]
     pub(super) removal_grace: Optional<Time>,
+    /// A `[jwt.*]` table: a client needs such a token. `none`: it needs none.
+    #[schemars(extend("default" = "none"))]
+    pub(super) auth: Optional<String>,
+    /// Headers of the request that the upstream receives, from claims of the client's token. What the client sent
+    /// under these names is removed.
+    #[schemars(extend("default" = {}))]
+    pub(super) claims_to_headers: BTreeMap<String, At<String>>,
     /// Subprotocols that may be negotiated. Default: any that the upstream takes.
     pub(super) subprotocols: Option<Vec<At<String>>>,
     /// Edits to the request that the upstream receives.

@@ -1,9 +1,14 @@
 //! The validated types: what every other module sees of the configuration.
 
+mod jwt;
+
 use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
 
+use http::HeaderName;
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+pub use jwt::{Jwt, KeySource, TokenSource};
 
 use super::pattern::{HostPattern, PathPattern, PathTemplate};
 
@@ -245,6 +250,10 @@ pub struct Route {
     pub subprotocols: Option<Vec<String>>,
     /// Edits to the request that the upstream receives.
     pub request_headers: HeaderEdits,
+    /// The `[jwt.*]` table whose tokens a client needs, if any.
+    pub auth: Option<String>,
+    /// Headers of the request that the upstream receives, each from a claim.
+    pub claims_to_headers: Vec<(HeaderName, String)>,
     /// Sizes and times.
     pub limits: SessionLimits,
 }

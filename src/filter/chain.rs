@@ -108,6 +108,7 @@ impl Chain {
     #[must_use]
     pub fn on_identity(&self, identity: Rc<Identity>) -> Run<Outcome> {
         let inner = self.inner.clone();
+        inner.request.identity.replace(Some(identity.clone()));
         Box::pin(async move { Pass::new(&inner).identity(&identity).await })
     }
 

@@ -12,6 +12,8 @@ pub(super) async fn with_handshake<R>(request: &OpeningRequest, call: impl Async
     let headers: Vec<_> = request.headers.iter().map(|(name, value)| HeaderParam { name, value }).collect();
     let subprotocols: Vec<_> = request.subprotocols.iter().map(String::as_str).collect();
     let client = request.client.to_string();
+    let identity = request.identity.borrow().clone();
+    let scopes: Vec<_> = identity.iter().flat_map(|identity| &identity.scopes).map(String::as_str).collect();
     call(Handshake {
         connection: &request.connection,
         route: &request.route,
@@ -24,7 +26,7 @@ pub(super) async fn with_handshake<R>(request: &OpeningRequest, call: impl Async
         client: &client,
         secure: request.secure,
         client_certificate: None,
-        identity: None,
+        identity: identity.as_ref().map(|identity| identity.declared(&scopes)),
     })
     .await
 }

@@ -1,6 +1,7 @@
 //! What the tests of filters share: real guests, a catalogue over a temporary folder, and one worker.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
@@ -75,6 +76,7 @@ impl Bed {
             health: None,
             log: Log { level: "info".to_owned(), format: LogFormat::Text },
             upstreams: BTreeMap::new(),
+            jwt: BTreeMap::new(),
             filters: BTreeMap::new(),
             routes: Vec::new(),
         };
@@ -126,6 +128,8 @@ impl Bed {
             filters,
             subprotocols: None,
             request_headers: HeaderEdits::default(),
+            auth: None,
+            claims_to_headers: Vec::new(),
             limits: SessionLimits {
                 client_max_payload_bytes: 1 << 20,
                 upstream_max_payload_bytes: 4 << 20,
@@ -264,6 +268,7 @@ pub(super) fn opening_request() -> OpeningRequest {
         subprotocols: vec!["chat".to_owned()],
         client: ([192, 0, 2, 1], 1234).into(),
         secure: false,
+        identity: RefCell::default(),
     }
 }
 

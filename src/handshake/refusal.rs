@@ -28,6 +28,10 @@ pub enum HandshakeResult {
     BadRequest,
     /// 426: not a WebSocket handshake of version 13.
     UpgradeRequired,
+    /// 401: no token, or none that counts.
+    Unauthorized,
+    /// 403: the token grants too little.
+    Forbidden,
     /// 404: no route.
     NotFound,
     /// 408: `handshake_timeout` passed before anything else was to blame.
@@ -62,6 +66,8 @@ impl HandshakeResult {
             Self::Switched => "switched",
             Self::BadRequest => "bad_request",
             Self::UpgradeRequired => "upgrade_required",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::Timeout => "timeout",
             Self::Limited => "limited",
@@ -130,6 +136,23 @@ impl Refusal {
             (header::UPGRADE, HeaderValue::from_static("websocket")),
             (header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
         ];
+        refusal
+    }
+
+    /// 401 (RFC 6750 section 3). Why is for the log alone.
+    #[must_use]
+    pub fn unauthorized() -> Self {
+        let mut refusal = Self::problem(HandshakeResult::Unauthorized, StatusCode::UNAUTHORIZED, None);
+        refusal.headers = vec![(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
+        refusal
+    }
+
+    /// 403: the token is genuine, and not enough.
+    #[must_use]
+    pub fn insufficient_scope() -> Self {
+        let mut refusal = Self::problem(HandshakeResult::Forbidden, StatusCode::FORBIDDEN, None);
+        let challenge = HeaderValue::from_static("Bearer error=\"insufficient_scope\"");
+        refusal.headers = vec![(header::WWW_AUTHENTICATE, challenge)];
         refusal
     }
 

@@ -26,6 +26,8 @@ pub struct Opening {
     pub accept: HeaderValue,
     /// As offered, in order, distinct.
     pub subprotocols: Vec<String>,
+    /// Did the client offer `bearer` with its token? Then it may be the answer.
+    pub offers_bearer: bool,
 }
 
 impl Opening {
@@ -49,7 +51,15 @@ impl Opening {
         version(headers)?;
         let accept = accept(key(headers)?);
         let authority = one(headers, &header::HOST, "exactly one Host is required")?.clone();
-        Ok(Self { host: host.host, authority, path, query, accept, subprotocols: subprotocols(headers)? })
+        Ok(Self {
+            host: host.host,
+            authority,
+            path,
+            query,
+            accept,
+            subprotocols: subprotocols(headers)?,
+            offers_bearer: false,
+        })
     }
 }
 

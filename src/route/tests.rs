@@ -32,6 +32,8 @@ fn table(routes: &[(&str, &str, &str, &str)]) -> RouteTable {
             filters: ChainSource::Names(Vec::new()),
             subprotocols: None,
             request_headers: HeaderEdits::default(),
+            auth: None,
+            claims_to_headers: Vec::new(),
             limits: LIMITS,
         }
     };

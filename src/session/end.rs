@@ -60,6 +60,15 @@ pub enum SessionEnd {
     IdleTimeout,
     /// `max_connection_duration` is over.
     MaxDuration,
+    /// The client's token ran out.
+    TokenExpired {
+        /// As configured.
+        code: u16,
+    },
+    /// The client sent a new token that does not count.
+    TokenRefused,
+    /// The client sent a new token of somebody else.
+    IdentityChanged,
     /// The gateway drains.
     Drained,
 }
@@ -86,6 +95,9 @@ impl SessionEnd {
             Self::ClientOverflow => Some(CloseFrame::new(1013, "too slow, try again later")),
             Self::IdleTimeout => Some(CloseFrame::new(1001, "idle")),
             Self::MaxDuration => Some(CloseFrame::new(1001, "connection duration limit")),
+            Self::TokenExpired { code } => Some(CloseFrame::new(*code, "token expired")),
+            Self::TokenRefused => Some(CloseFrame::new(4401, "token refused")),
+            Self::IdentityChanged => Some(CloseFrame::new(4403, "identity changed")),
             Self::Drained => Some(CloseFrame::new(1001, "going away")),
         }
     }
@@ -106,6 +118,9 @@ impl SessionEnd {
             | Self::ClientOverflow
             | Self::IdleTimeout
             | Self::MaxDuration => Some(CloseFrame::new(1008, "closed by a limit")),
+            Self::TokenExpired { .. } | Self::TokenRefused | Self::IdentityChanged => {
+                Some(CloseFrame::new(1008, "closed by policy"))
+            }
             Self::UpstreamViolated(violation) => Some(violation.close_frame()),
             Self::FilterClosed { .. } | Self::FilterFault { .. } => Some(CloseFrame::new(1008, "closed by policy")),
             Self::UpstreamPongTimeout => Some(CloseFrame::new(1001, "no pong in time")),
@@ -134,6 +149,9 @@ impl SessionEnd {
             | Self::UpstreamOverflow
             | Self::IdleTimeout
             | Self::MaxDuration
+            | Self::TokenExpired { .. }
+            | Self::TokenRefused
+            | Self::IdentityChanged
             | Self::Drained => Closer::Gateway,
         }
     }
@@ -177,6 +195,9 @@ impl SessionEnd {
             Self::UpstreamOverflow => "upstream_overflow",
             Self::IdleTimeout => "idle_timeout",
             Self::MaxDuration => "max_connection_duration",
+            Self::TokenExpired { .. } => "token_expired",
+            Self::TokenRefused => "token_refused",
+            Self::IdentityChanged => "identity_changed",
             Self::Drained => "drained",
         }
     }
@@ -203,6 +224,9 @@ impl SessionEnd {
             | Self::ClientOverflow
             | Self::IdleTimeout
             | Self::MaxDuration
+            | Self::TokenExpired { .. }
+            | Self::TokenRefused
+            | Self::IdentityChanged
             | Self::Drained => false,
         }
     }

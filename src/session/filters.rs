@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{Arrival, Registry, Session, SessionEnd};
 use crate::{
     filter::{self, Chain, ChainSpec, Closer, Instances, Migration, Outcome, Run},
+    identity::Identity,
     message::{CloseFrame, Direction, Message},
 };
 
@@ -23,13 +24,16 @@ pub(super) struct Filters {
     /// A newer chain, waited for until no message is in the old one.
     wanted: Option<Arc<ChainSpec>>,
     migration: Option<Run<Migration>>,
+    /// A tick, or the news of a refreshed identity.
     tick: Option<Run<Outcome>>,
+    /// The client's identity was refreshed, and the filters do not know it yet.
+    refreshed: Option<Rc<Identity>>,
 }
 
 impl Filters {
     pub(super) fn new(chain: Option<(Chain, Rc<Instances>)>, registry: Rc<Registry>) -> Self {
         // Filters may have changed since `open`: the first turn compares.
-        Self { chain, registry, seen_revision: u64::MAX, wanted: None, migration: None, tick: None }
+        Self { chain, registry, seen_revision: u64::MAX, wanted: None, migration: None, tick: None, refreshed: None }
     }
 
     /// Starts a run, or gives the message back where no filter wants it.
@@ -48,6 +52,16 @@ impl Filters {
     pub(super) fn next_tick(&self) -> Option<Instant> {
         let (chain, _) = self.chain.as_ref()?;
         if self.tick.is_some() || self.hold() { None } else { chain.next_tick() }
+    }
+
+    /// The filters hear of it as soon as nothing else runs; of several refreshes they hear the last.
+    pub(super) fn refreshed(&mut self, identity: Rc<Identity>) {
+        self.refreshed = self.chain.is_some().then_some(identity);
+    }
+
+    /// Is there something that the filters could hear at once?
+    pub(super) fn has_news(&self) -> bool {
+        self.refreshed.is_some() && self.tick.is_none() && !self.hold()
     }
 
     /// Compares the chain with what is live.
@@ -115,6 +129,12 @@ impl Session {
     }
 
     fn run_tick(&mut self, context: &mut Context<'_>) {
+        if let Some((chain, _)) = &self.filters.chain
+            && self.filters.has_news()
+            && let Some(identity) = self.filters.refreshed.take()
+        {
+            self.filters.tick = Some(chain.on_identity(identity));
+        }
         if let Some((chain, _)) = &self.filters.chain
             && self.filters.next_tick().is_some_and(|at| at <= self.now)
         {

@@ -109,6 +109,9 @@ impl Session {
         let pump = self.pump_mut(direction);
         pump.messages += 1;
         pump.bytes += message.len();
+        if direction == Direction::ToUpstream && self.takes_refresh(&message) {
+            return;
+        }
         self.tally.received(direction, &message);
         match self.filters.run(direction, message) {
             Ok(run) => self.pump_mut(direction).run = Some(run),

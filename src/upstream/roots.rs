@@ -20,7 +20,7 @@ pub(super) fn native() -> Result<Arc<ClientConfig>, UpstreamsError> {
 
 /// Trusts these certificates.
 pub(super) fn trusting(roots: RootCertStore) -> Result<Arc<ClientConfig>, UpstreamsError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(UpstreamsError::Tls)?;

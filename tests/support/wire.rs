@@ -133,6 +133,12 @@ impl Wire {
         }
     }
 
+    /// What still comes, up to the end of the stream, as text.
+    pub(crate) fn rest(&mut self) -> String {
+        while self.fill() {}
+        String::from_utf8(std::mem::take(&mut self.buffer)).unwrap()
+    }
+
     /// Sends bytes as they are; false where the peer has gone away, which is no error here: what it sent before tells.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()

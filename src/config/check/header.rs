@@ -41,7 +41,7 @@ impl Checker<'_> {
         edits
     }
 
-    fn header_name(&mut self, at: &At<String>, seen: &mut BTreeSet<String>) -> Option<HeaderName> {
+    pub(super) fn header_name(&mut self, at: &At<String>, seen: &mut BTreeSet<String>) -> Option<HeaderName> {
         let shown = &at.value;
         let Ok(name) = shown.parse::<HeaderName>() else {
             self.refuse(at, format!("{shown:?} is not a header name (RFC 9110 section 5.1)"));

@@ -76,6 +76,8 @@ impl Checker<'_> {
         let filters = self.chain(at);
         let subprotocols = raw.subprotocols.as_ref().map(|raw| self.subprotocols(raw));
         let request_headers = self.header_edits(&raw.request_headers);
+        let auth = self.auth(raw);
+        let claims_to_headers = self.claims_to_headers(raw);
         let limits = self.limits(at);
         let name = raw.name.as_ref().map(|name| name.value.clone()).unwrap_or_default();
         let route = Route {
@@ -87,6 +89,8 @@ impl Checker<'_> {
             filters,
             subprotocols,
             request_headers,
+            auth,
+            claims_to_headers,
             limits,
         };
         Some((raw.path.as_ref()?, route))

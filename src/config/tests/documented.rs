@@ -71,6 +71,7 @@ fn every_key_refuses_a_value_of_another_type_under_its_name() {
             "listeners" | "routes" => (format!("{table}[0]"), ".0"),
             "upstreams" => (format!("{table}.chat"), ".chat"),
             "filters" => (format!("{table}.redact"), ".redact"),
+            "jwt" => (format!("{table}.main"), ".main"),
             _ => (table.clone(), ""),
         };
         let mut wrong = full.clone();

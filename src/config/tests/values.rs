@@ -64,6 +64,8 @@ fn a_minimal_file_has_the_documented_defaults() {
         filters: ChainSource::Names(vec![]),
         subprotocols: None,
         request_headers: HeaderEdits::default(),
+        auth: None,
+        claims_to_headers: Vec::new(),
         limits,
     };
     assert_eq!(config.routes, [route]);
@@ -147,6 +149,8 @@ fn every_key_of_a_route_reaches_its_place() {
         target: Target::Upstream("chat".to_owned()),
         filters: ChainSource::Names(["authorize", "redact", "audit"].map(str::to_owned).to_vec()),
         subprotocols: Some(vec!["graphql-transport-ws".to_owned(), "v2.chat".to_owned()]),
+        auth: Some("main".to_owned()),
+        claims_to_headers: vec![(http::HeaderName::from_static("x-user-id"), "sub".to_owned())],
         request_headers: HeaderEdits {
             set: vec![("x-gateway".parse().unwrap(), "wsgate".parse().unwrap())],
             remove: vec!["x-debug".parse().unwrap()],

@@ -22,6 +22,7 @@ fn opening() -> Opening {
         query: None,
         accept: HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
         subprotocols: vec!["chat".to_owned()],
+        offers_bearer: false,
     }
 }
 

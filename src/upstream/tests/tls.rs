@@ -29,7 +29,7 @@ fn trusting(certificate: &CertifiedKey<KeyPair>) -> RootCertStore {
 /// Answers one handshake over TLS and echoes four bytes. Gives the server name and the protocol that were asked for.
 async fn serve(certificate: &CertifiedKey<KeyPair>) -> (SocketAddr, JoinHandle<Option<(String, Vec<u8>)>>) {
     let key = PrivateKeyDer::try_from(certificate.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()

@@ -1,0 +1,146 @@
+//! The keys of one `[jwt.*]` table.
+
+use std::{fs, io::Read, path::Path};
+
+use jsonwebtoken::{
+    Algorithm, AlgorithmFamily, DecodingKey,
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyOperations, PublicKeyUse},
+};
+
+use super::KeyError;
+use crate::config::{Jwt, KeySource};
+
+/// The largest key file.
+const FILE_BYTES: u64 = 1 << 20;
+/// The most keys of a set.
+const MAX_KEYS: usize = 64;
+/// The shortest HMAC secret: as long as the shortest of the hashes (RFC 7518 section 3.2).
+pub(super) const MIN_SECRET_BYTES: usize = 32;
+/// The shortest RSA modulus (RFC 7518 section 3.3).
+const MIN_RSA_BITS: usize = 2048;
+
+/// Keys that tokens may be signed with.
+pub(super) struct Keys(Vec<Key>);
+
+struct Key {
+    kid: Option<String>,
+    /// What the key may be used with, as far as it says so.
+    algorithm: Option<Algorithm>,
+    curve: Option<EllipticCurve>,
+    decoding: DecodingKey,
+}
+
+impl Keys {
+    pub(super) fn load(name: &str, jwt: &Jwt) -> Result<Self, KeyError> {
+        let file = match &jwt.keys {
+            KeySource::PublicKeyFile(file) | KeySource::SecretFile(file) | KeySource::JwksFile(file) => file,
+        };
+        let bytes = read(file).map_err(|source| KeyError::Read { jwt: name.to_owned(), file: file.clone(), source })?;
+        let keys = match &jwt.keys {
+            KeySource::PublicKeyFile(_) => public_key(&bytes, &jwt.algorithms).map(|key| vec![key]),
+            KeySource::SecretFile(_) => secret(&bytes).map(|key| vec![key]),
+            KeySource::JwksFile(_) => set(&bytes, &jwt.algorithms),
+        };
+        let unfit = |why| KeyError::Unfit { jwt: name.to_owned(), file: file.clone(), why };
+        keys.map(Self).map_err(unfit)
+    }
+
+    /// The keys that may have signed a token with this header. A token that names a key is tried with no other.
+    pub(super) fn fitting(&self, kid: Option<&str>, algorithm: Algorithm) -> impl Iterator<Item = &DecodingKey> {
+        let fits = move |key: &&Key| key.fits(kid, algorithm);
+        self.0.iter().filter(fits).map(|key| &key.decoding)
+    }
+}
+
+impl Key {
+    fn plain(decoding: DecodingKey) -> Self {
+        Self { kid: None, algorithm: None, curve: None, decoding }
+    }
+
+    fn fits(&self, kid: Option<&str>, algorithm: Algorithm) -> bool {
+        let named = match (&self.kid, kid) {
+            (Some(own), Some(wanted)) => own == wanted,
+            // A key without a name may be the one; so may any where the token names none.
+            (None, _) | (_, None) => true,
+        };
+        let curve = match (&self.curve, algorithm) {
+            (Some(curve), Algorithm::ES256) => *curve == EllipticCurve::P256,
+            (Some(curve), Algorithm::ES384) => *curve == EllipticCurve::P384,
+            _ => true,
+        };
+        named
+            && curve
+            && self.decoding.family() == algorithm.family()
+            && self.algorithm.is_none_or(|own| own == algorithm)
+    }
+}
+
+fn read(file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(file)?.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES {
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
+    }
+    Ok(bytes)
+}
+
+fn secret(bytes: &[u8]) -> Result<Key, String> {
+    // Editors end files with a line break, which is nobody's secret.
+    let secret = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+    if secret.len() < MIN_SECRET_BYTES {
+        let length = secret.len();
+        return Err(format!("an HMAC secret of {length} bytes can be guessed; use at least {MIN_SECRET_BYTES}"));
+    }
+    Ok(Key::plain(DecodingKey::from_secret(secret)))
+}
+
+fn public_key(pem: &[u8], algorithms: &[Algorithm]) -> Result<Key, String> {
+    let family = algorithms.first().map(|algorithm| algorithm.family());
+    let key = match family {
+        Some(AlgorithmFamily::Rsa) => DecodingKey::from_rsa_pem(pem),
+        Some(AlgorithmFamily::Ec) => DecodingKey::from_ec_pem(pem),
+        Some(AlgorithmFamily::Ed) => DecodingKey::from_ed_pem(pem),
+        Some(_) | None => return Err("a public key goes with RS*, PS*, ES* or EdDSA in `algorithms`".to_owned()),
+    };
+    let expected = "a PEM block with a public key for the first of `algorithms`";
+    key.map(Key::plain).map_err(|error| format!("it is not {expected}: {error}"))
+}
+
+/// The keys of a JSON Web Key Set (RFC 7517) that are of use here. Others may be in it.
+fn set(json: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, String> {
+    let set: JwkSet = serde_json::from_slice(json).map_err(|error| format!("not a JSON Web Key Set: {error}"))?;
+    if set.keys.len() > MAX_KEYS {
+        return Err(format!("it has {} keys; at most {MAX_KEYS} are accepted", set.keys.len()));
+    }
+    let keys: Vec<_> = set.keys.iter().filter_map(from_set).collect();
+    let usable = |key: &Key| algorithms.iter().any(|algorithm| key.fits(key.kid.as_deref(), *algorithm));
+    if !keys.iter().any(usable) {
+        return Err("none of its keys verifies a signature of any of `algorithms`".to_owned());
+    }
+    Ok(keys)
+}
+
+fn from_set(jwk: &Jwk) -> Option<Key> {
+    let common = &jwk.common;
+    let signs = common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
+    let verifies = common.key_operations.as_ref().is_none_or(|operations| operations.contains(&KeyOperations::Verify));
+    if !signs || !verifies {
+        return None;
+    }
+    let curve = match &jwk.algorithm {
+        // A set is public: a secret in it is known to everybody.
+        AlgorithmParameters::OctetKey(_) => return None,
+        AlgorithmParameters::RSA(rsa) if rsa.n.len() * 6 < MIN_RSA_BITS => return None,
+        AlgorithmParameters::EllipticCurve(key) => Some(key.curve.clone()),
+        AlgorithmParameters::OctetKeyPair(key) => Some(key.curve.clone()),
+        _ => None,
+    };
+    let algorithm = match &common.key_algorithm {
+        None => None,
+        // Such as a key for encryption.
+        Some(named) => Some(named.to_string().parse().ok()?),
+    };
+    let decoding = DecodingKey::from_jwk(jwk).ok()?;
+    Some(Key { kid: common.key_id.clone(), algorithm, curve, decoding })
+}

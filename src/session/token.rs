@@ -1,0 +1,116 @@
+//! The client's token while its connection is open: its end, and a new one in its place.
+
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::{Session, SessionEnd};
+use crate::{auth::Authenticator, identity::Identity, message::Message};
+
+/// A longer message is no refresh.
+const MAX_REFRESH_BYTES: usize = 16 << 10;
+/// The wall clock may be set, and a suspended machine's timers stand still: it is looked at this often.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
+
+/// Who the client is, and who says so.
+#[derive(Clone)]
+pub struct Bearer {
+    /// Verifies the client's tokens.
+    pub authenticator: Arc<Authenticator>,
+    /// From the token of the opening request.
+    pub identity: Rc<Identity>,
+}
+
+/// See the module.
+pub(super) struct Token {
+    bearer: Bearer,
+    look_at: Option<Instant>,
+}
+
+/// `{"wsgate":"refresh","token":"…"}`
+#[derive(Deserialize)]
+struct Refresh {
+    wsgate: String,
+    token: Option<String>,
+}
+
+impl Token {
+    pub(super) fn new(bearer: Bearer, now: Instant) -> Self {
+        let look_at = look_at(&bearer, now);
+        Self { bearer, look_at }
+    }
+
+    /// When to call [`Token::is_over`].
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.look_at
+    }
+
+    /// Has the token run out, and its grace too? Where not, it is looked at again later.
+    pub(super) fn is_over(&mut self, now: Instant) -> bool {
+        if self.look_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        self.look_at = look_at(&self.bearer, now);
+        self.look_at.is_some_and(|at| at <= now)
+    }
+
+    pub(super) fn expiry_code(&self) -> u16 {
+        self.bearer.authenticator.expiry().code
+    }
+
+    /// The token of a message by which the client refreshes its identity. `Some(None)`: there is none in it.
+    fn refresh(&self, message: &Message) -> Option<Option<String>> {
+        let Message::Text(text) = message else { return None };
+        let may_be = self.bearer.authenticator.refreshes()
+            && text.len() <= MAX_REFRESH_BYTES
+            && text.starts_with('{')
+            && text.contains("\"wsgate\"");
+        let refresh = may_be.then(|| serde_json::from_str::<Refresh>(text).ok()).flatten()?;
+        (refresh.wsgate == "refresh").then_some(refresh.token)
+    }
+}
+
+/// When the token is over, or when the clock is looked at next.
+fn look_at(bearer: &Bearer, now: Instant) -> Option<Instant> {
+    let expires_at = UNIX_EPOCH.checked_add(Duration::from_secs(bearer.identity.expires_at?))?;
+    let over_at = expires_at.checked_add(bearer.authenticator.expiry().grace)?;
+    let left = over_at.duration_since(SystemTime::now()).unwrap_or_default();
+    Some(now + left.min(LOOK_AT_CLOCK))
+}
+
+impl Session {
+    /// Takes a message by which the client refreshes its identity: it goes no further.
+    pub(super) fn takes_refresh(&mut self, message: &Message) -> bool {
+        let Some(token) = &self.token else { return false };
+        let Some(new) = token.refresh(message) else { return false };
+        let verified = new.map(|new| token.bearer.authenticator.verify(&new));
+        match verified {
+            Some(Ok(identity)) => self.refreshed(identity),
+            Some(Err(why)) => {
+                tracing::info!(route = self.route.name, reason = %why, "a new token is refused");
+                self.begin_end(SessionEnd::TokenRefused);
+            }
+            None => self.begin_end(SessionEnd::TokenRefused),
+        }
+        true
+    }
+
+    fn refreshed(&mut self, identity: Identity) {
+        let Some(token) = &mut self.token else { return };
+        let old = &token.bearer.identity;
+        if (&old.issuer, &old.subject) != (&identity.issuer, &identity.subject) {
+            return self.begin_end(SessionEnd::IdentityChanged);
+        }
+        let identity = Rc::new(identity);
+        token.bearer.identity = Rc::clone(&identity);
+        token.look_at = look_at(&token.bearer, self.now);
+        let expires = identity.expires_at;
+        self.filters.refreshed(identity);
+        self.client.send(Message::text(serde_json::json!({"wsgate": "refreshed", "expires": expires}).to_string()));
+    }
+}
