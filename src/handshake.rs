@@ -4,6 +4,7 @@ pub mod request;
 pub mod refusal;
 pub mod headers;
 mod identity;
+mod origin;
 
 use std::{
     cell::{Cell, RefCell},
@@ -140,7 +141,7 @@ impl<H: 'static> Handshake<H> {
         Ok((opening, matched))
     }
 
-    /// The token, filters, then the upstream, then 101 and the session.
+    /// The origin, the token, filters, then the upstream, then 101 and the session.
     async fn open(
         self,
         mut opening: Opening,
@@ -150,6 +151,7 @@ impl<H: 'static> Handshake<H> {
         let route = Arc::clone(&matched.route);
         let id = connection_id();
         let deadline = self.started + route.limits.handshake_timeout;
+        origin::check(&route.allowed_origins, request.headers(), &opening)?;
         let mut kept = end_to_end(request.headers());
         let bearer = self.identify(&route, &mut opening, &mut kept)?;
         let identity = bearer.as_ref().map(|bearer| Rc::clone(&bearer.identity));

@@ -7,7 +7,7 @@ use http::HeaderName;
 use crate::{
     config::{
         self, ChainSource, Config, HeaderEdits, SessionLimits, Target,
-        pattern::{HostPattern, PathPattern, PathTemplate},
+        pattern::{HostPattern, OriginRule, PathPattern, PathTemplate},
     },
     telemetry::metrics::{Metrics, RouteMetrics},
 };
@@ -26,6 +26,8 @@ pub struct Route {
     pub auth: Option<String>,
     /// Headers of the request that the upstream receives, each from a claim.
     pub claims_to_headers: Vec<(HeaderName, String)>,
+    /// Which pages of the web may connect.
+    pub allowed_origins: Vec<OriginRule>,
     /// Sizes and times.
     pub limits: SessionLimits,
     /// Has it filters, or a folder for them?
@@ -102,6 +104,7 @@ impl RouteTable {
                 request_headers: route.request_headers.clone(),
                 auth: route.auth.clone(),
                 claims_to_headers: route.claims_to_headers.clone(),
+                allowed_origins: route.allowed_origins.clone(),
                 limits: route.limits,
                 filtered,
                 may_route: filtered && may_route,

@@ -19,6 +19,7 @@ mod folder;
 mod layout;
 mod messages;
 mod negotiation;
+mod origins;
 mod payload;
 mod peers;
 mod refusals;

@@ -99,6 +99,7 @@ fn route(filters: Vec<String>) -> Route {
         request_headers: HeaderEdits::default(),
         auth: None,
         claims_to_headers: Vec::new(),
+        allowed_origins: crate::config::pattern::OriginRule::DEFAULT.to_vec(),
         limits: SessionLimits::default(),
     }
 }

@@ -268,6 +268,10 @@ pub(super) struct RawRoute {
     /// under these names is removed.
     #[schemars(extend("default" = {}))]
     pub(super) claims_to_headers: BTreeMap<String, At<String>>,
+    /// Which pages of the web may connect: `same-origin`, `absent`, `null`, `any`, or origins such as
+    /// `https://app.example.com` and `https://*.example.com`.
+    #[schemars(extend("default" = ["same-origin", "absent"]))]
+    pub(super) allowed_origins: Option<At<Vec<At<String>>>>,
     /// Subprotocols that may be negotiated. Default: any that the upstream takes.
     pub(super) subprotocols: Option<Vec<At<String>>>,
     /// Edits to the request that the upstream receives.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 pub use jwt::{Jwt, KeySource, TokenSource};
 
-use super::pattern::{HostPattern, PathPattern, PathTemplate};
+use super::pattern::{HostPattern, OriginRule, PathPattern, PathTemplate};
 
 /// `[server]`
 #[derive(Clone, Debug, PartialEq)]
@@ -254,6 +254,8 @@ pub struct Route {
     pub auth: Option<String>,
     /// Headers of the request that the upstream receives, each from a claim.
     pub claims_to_headers: Vec<(HeaderName, String)>,
+    /// Which pages of the web may connect.
+    pub allowed_origins: Vec<OriginRule>,
     /// Sizes and times.
     pub limits: SessionLimits,
 }

@@ -130,6 +130,7 @@ impl Bed {
             request_headers: HeaderEdits::default(),
             auth: None,
             claims_to_headers: Vec::new(),
+            allowed_origins: crate::config::pattern::OriginRule::DEFAULT.to_vec(),
             limits: SessionLimits {
                 client_max_payload_bytes: 1 << 20,
                 upstream_max_payload_bytes: 4 << 20,

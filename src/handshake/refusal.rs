@@ -32,6 +32,8 @@ pub enum HandshakeResult {
     Unauthorized,
     /// 403: the token grants too little.
     Forbidden,
+    /// 403: a page of another origin.
+    OriginRefused,
     /// 404: no route.
     NotFound,
     /// 408: `handshake_timeout` passed before anything else was to blame.
@@ -68,6 +70,7 @@ impl HandshakeResult {
             Self::UpgradeRequired => "upgrade_required",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
+            Self::OriginRefused => "origin_refused",
             Self::NotFound => "not_found",
             Self::Timeout => "timeout",
             Self::Limited => "limited",
@@ -154,6 +157,12 @@ impl Refusal {
         let challenge = HeaderValue::from_static("Bearer error=\"insufficient_scope\"");
         refusal.headers = vec![(header::WWW_AUTHENTICATE, challenge)];
         refusal
+    }
+
+    /// 403: the page that asks may not.
+    #[must_use]
+    pub fn origin() -> Self {
+        Self::problem(HandshakeResult::OriginRefused, StatusCode::FORBIDDEN, None)
     }
 
     /// 404.

@@ -34,6 +34,7 @@ fn table(routes: &[(&str, &str, &str, &str)]) -> RouteTable {
             request_headers: HeaderEdits::default(),
             auth: None,
             claims_to_headers: Vec::new(),
+            allowed_origins: crate::config::pattern::OriginRule::DEFAULT.to_vec(),
             limits: LIMITS,
         }
     };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Display, path::PathBuf, str::FromStr, time
 use super::{
     super::{
         leaf::{At, Table, Word},
-        pattern::{HostPattern, PathPattern, PathTemplate},
+        pattern::{HostPattern, OriginRule, PathPattern, PathTemplate},
         raw::{RawRoute, RawTarget},
         types::{ChainSource, Route, SessionLimits, Target},
     },
@@ -78,6 +78,7 @@ impl Checker<'_> {
         let request_headers = self.header_edits(&raw.request_headers);
         let auth = self.auth(raw);
         let claims_to_headers = self.claims_to_headers(raw);
+        let allowed_origins = self.allowed_origins(raw);
         let limits = self.limits(at);
         let name = raw.name.as_ref().map(|name| name.value.clone()).unwrap_or_default();
         let route = Route {
@@ -91,9 +92,19 @@ impl Checker<'_> {
             request_headers,
             auth,
             claims_to_headers,
+            allowed_origins,
             limits,
         };
         Some((raw.path.as_ref()?, route))
+    }
+
+    fn allowed_origins(&mut self, raw: &RawRoute) -> Vec<OriginRule> {
+        let Some(list) = &raw.allowed_origins else { return OriginRule::DEFAULT.to_vec() };
+        if list.value.is_empty() {
+            self.refuse(list, "nobody could connect; write at least \"absent\", for clients that are no browsers");
+        }
+        self.all_differ(&list.value, "origin");
+        list.value.iter().filter_map(|at| self.pattern(at, "an origin")).collect()
     }
 
     fn pattern<T: FromStr<Err: Display>>(&mut self, at: &At<String>, what: &str) -> Option<T> {

@@ -66,6 +66,7 @@ fn a_minimal_file_has_the_documented_defaults() {
         request_headers: HeaderEdits::default(),
         auth: None,
         claims_to_headers: Vec::new(),
+        allowed_origins: crate::config::pattern::OriginRule::DEFAULT.to_vec(),
         limits,
     };
     assert_eq!(config.routes, [route]);
@@ -151,6 +152,7 @@ fn every_key_of_a_route_reaches_its_place() {
         subprotocols: Some(vec!["graphql-transport-ws".to_owned(), "v2.chat".to_owned()]),
         auth: Some("main".to_owned()),
         claims_to_headers: vec![(http::HeaderName::from_static("x-user-id"), "sub".to_owned())],
+        allowed_origins: ["https://*.example.com", "absent"].map(|rule| rule.parse().unwrap()).to_vec(),
         request_headers: HeaderEdits {
             set: vec![("x-gateway".parse().unwrap(), "wsgate".parse().unwrap())],
             remove: vec!["x-debug".parse().unwrap()],
