@@ -98,7 +98,8 @@ impl Setup {
     }
 
     fn process(&self, command: &mut Command) -> Process {
-        Process::start("wsgate", command.current_dir(self.folder.path()))
+        // Its temporary folder is not left behind when it is killed.
+        Process::start("wsgate", command.current_dir(self.folder.path()).env("TMPDIR", self.folder.path()))
     }
 }
 
