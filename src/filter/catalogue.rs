@@ -149,3 +149,6 @@ impl Drop for Catalogue {
         let _ = self.wake.try_send(());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,8 +22,9 @@ const SETTLE: Duration = Duration::from_millis(40);
 const WRITING: Duration = Duration::from_secs(1);
 /// File times are too coarse to tell changes apart that are closer together than this.
 const COARSE: Duration = Duration::from_secs(3);
-/// What failed for the machine's sake is tried again after this long: a full disk may have room by then.
-const RETRY: Duration = Duration::from_secs(10);
+/// What failed for the machine's sake is tried again after this long: a full disk may have room by then. Each time it is
+/// compiled before that shows.
+const RETRY: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
 
 /// A file and what was made of it.
 pub(super) struct Source {
