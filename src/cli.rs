@@ -18,6 +18,7 @@ use self::url::WsUrl;
 use crate::{
     auth::Authenticators,
     config::{Config, ConfigErrors, Warning},
+    filter,
     gateway::{self, GatewayError},
     http_head::{is_of_the_connection, is_token},
     telemetry::{logs, metrics::Metrics},
@@ -82,6 +83,14 @@ enum Command {
     /// second. What happens to the connection is told on stderr. Exits with 0 after a normal close (1000, 1001 or no
     /// code), else 1.
     Connect(ConnectArguments),
+    /// What `run` starts for each filter that it compiles
+    #[command(hide = true)]
+    CompileFilter {
+        #[arg(long)]
+        memories: filter::Memories,
+        #[arg(long)]
+        parent: i32,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -125,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run(arguments),
         Command::Check { config } => check(&config),
         Command::Connect(arguments) => connect::main(arguments),
+        Command::CompileFilter { memories, parent } => filter::compile_stdin(memories, parent),
     }
 }
 

@@ -13,6 +13,8 @@ mod tally;
 mod host;
 mod generation;
 mod compile;
+mod cache;
+mod compiler;
 mod turn;
 mod call;
 mod interest;
@@ -37,6 +39,8 @@ use crate::message::{CloseFrame, Direction, Message};
 pub use catalogue::{Catalogue, FilterState, FilterStatus, GenerationStatus, LoadError};
 pub use chain::Chain;
 pub use compile::NotAFilter;
+pub use compiler::{Compiler, NotCompiled, compile_stdin};
+pub use engine::Memories;
 pub use live::{ChainSpec, Live};
 pub use pool::Instances;
 

@@ -19,9 +19,10 @@ use crate::{
     admin::{self, AdminState, Readiness},
     auth::{Authenticators, KeyError},
     config::{ChainSource, Config, Target},
-    filter::{Catalogue, FilterStatus, LoadError},
+    filter::{Catalogue, Compiler, FilterStatus, LoadError},
     listener,
     route::RouteTable,
+    state_dir::StateDir,
     telemetry::metrics::Metrics,
     upstream::{Upstreams, UpstreamsError},
     worker::{Shared, Worker},
@@ -61,7 +62,24 @@ pub enum GatewayError {
 /// Whatever keeps the gateway from starting.
 pub fn run(config: Config, metrics: &Arc<Metrics>) -> Result<(), GatewayError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)?;
-    runtime.block_on(async { Gateway::start(Arc::new(config), metrics).await?.serve().await })
+    let state_dir = Arc::new(StateDir::new(config.server.state_dir.clone()));
+    let result = runtime.block_on(async {
+        let mut signals = Signals::new().map_err(GatewayError::System)?;
+        let start = Gateway::start(Arc::new(config), metrics, &state_dir);
+        let gateway = tokio::select! {
+            gateway = start => gateway?,
+            // Filters may take minutes to compile.
+            _ = signals.next() => {
+                tracing::info!("stopped before it was ready");
+                return Ok(());
+            }
+        };
+        gateway.serve(signals).await
+    });
+    // What is still being compiled ends with the process.
+    runtime.shutdown_background();
+    state_dir.close();
+    result
 }
 
 struct Gateway {
@@ -70,14 +88,16 @@ struct Gateway {
     readiness: Arc<Readiness>,
     listeners: Vec<TcpListener>,
     workers: Arc<[Worker]>,
-    signals: Signals,
     /// Admin and health servers; they outlive the drain.
     servers: JoinSet<()>,
 }
 
 impl Gateway {
-    async fn start(config: Arc<Config>, metrics: &Arc<Metrics>) -> Result<Self, GatewayError> {
-        let signals = Signals::new().map_err(GatewayError::System)?;
+    async fn start(
+        config: Arc<Config>,
+        metrics: &Arc<Metrics>,
+        state_dir: &Arc<StateDir>,
+    ) -> Result<Self, GatewayError> {
         let mut listeners = Vec::new();
         for listener in &config.listeners {
             listeners.push(bind("listeners", listener.address).await?);
@@ -87,7 +107,7 @@ impl Gateway {
             Some(address) => Some(bind("health", address).await?),
             None => None,
         };
-        let catalogue = Arc::new(load_filters(&config, metrics).await?);
+        let catalogue = Arc::new(load_filters(&config, metrics, state_dir).await?);
         let shared = Shared {
             routes: Arc::new(RouteTable::new(&config, metrics)),
             upstreams: Arc::new(Upstreams::new(&config, metrics)?),
@@ -105,7 +125,6 @@ impl Gateway {
             readiness,
             listeners,
             workers: workers.map_err(GatewayError::System)?.into(),
-            signals,
             servers: JoinSet::new(),
         };
         gateway.announce(&admin, health.as_ref()).map_err(GatewayError::System)?;
@@ -126,21 +145,21 @@ impl Gateway {
         }
     }
 
-    async fn serve(mut self) -> Result<(), GatewayError> {
+    async fn serve(mut self, mut signals: Signals) -> Result<(), GatewayError> {
         let (stop, stopped) = watch::channel(false);
         let mut accepting = JoinSet::new();
         for listener in self.listeners.drain(..) {
             accepting.spawn(listener::accept(listener, Arc::clone(&self.workers), stopped.clone()));
         }
         self.readiness.started();
-        let skip_delay = self.signals.next().await == Stop::Now;
+        let skip_delay = signals.next().await == Stop::Now;
         self.readiness.draining();
         let server = &self.config.server;
         if !skip_delay && !server.drain_delay.is_zero() {
             tracing::info!(delay_ms = server.drain_delay.as_millis(), "draining: not ready, still accepting");
             tokio::select! {
                 () = tokio::time::sleep(server.drain_delay) => {}
-                _ = self.signals.next() => {}
+                _ = signals.next() => {}
             }
         }
         tracing::info!(over_ms = server.drain_timeout.as_millis(), "closing connections");
@@ -149,7 +168,7 @@ impl Gateway {
         let drains = self.workers.iter().map(|worker| worker.drain(server.drain_timeout));
         tokio::select! {
             _ = futures_util::future::join_all(drains) => {}
-            _ = self.signals.next() => tracing::warn!("another signal: leaving at once"),
+            _ = signals.next() => tracing::warn!("another signal: leaving at once"),
         }
         tracing::info!("stopped");
         Ok(())
@@ -198,9 +217,14 @@ impl Gateway {
 }
 
 /// Compiling blocks, so it has a thread of its own.
-async fn load_filters(config: &Arc<Config>, metrics: &Arc<Metrics>) -> Result<Catalogue, GatewayError> {
+async fn load_filters(
+    config: &Arc<Config>,
+    metrics: &Arc<Metrics>,
+    state_dir: &Arc<StateDir>,
+) -> Result<Catalogue, GatewayError> {
+    let compiler = Compiler::new(Arc::clone(state_dir)).map_err(GatewayError::System)?;
     let (config, metrics) = (Arc::clone(config), Arc::clone(metrics));
-    let loading = tokio::task::spawn_blocking(move || Catalogue::start(&config, &metrics));
+    let loading = tokio::task::spawn_blocking(move || Catalogue::start(&config, &metrics, compiler));
     Ok(loading.await.map_err(|error| GatewayError::System(io::Error::other(error)))??)
 }
 

@@ -15,6 +15,7 @@ pub mod upstream;
 pub mod http_head;
 pub mod filter;
 pub mod transport;
+pub mod state_dir;
 pub mod telemetry;
 pub mod message;
 pub mod identity;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+pub(crate) mod component;
 mod gateway;
 mod guests;
 pub(crate) mod http;

@@ -58,6 +58,9 @@ pub(super) struct RawServer {
     /// Where filters are looked for.
     #[schemars(extend("default" = "filters"))]
     pub(super) filter_dir: Optional<String>,
+    /// Where the gateway keeps what a restart should find again: the cache of compiled filters. Default: a temporary
+    /// folder, removed at the end.
+    pub(super) state_dir: Optional<String>,
     /// Time between SIGTERM and the first close, in which readiness is refused and connections are still accepted.
     #[schemars(extend("default" = "5s"))]
     pub(super) drain_delay: Optional<Time>,

@@ -19,6 +19,8 @@ pub struct Server {
     pub workers: usize,
     /// Where filters are looked for; absolute.
     pub filter_dir: PathBuf,
+    /// What a restart finds again is kept here; absolute. A temporary folder where absent.
+    pub state_dir: Option<PathBuf>,
     /// Time between SIGTERM and the first close.
     pub drain_delay: Duration,
     /// Closes are spread over this.
@@ -32,6 +34,7 @@ impl Server {
         Self {
             workers: thread::available_parallelism().map_or(1, NonZero::get),
             filter_dir,
+            state_dir: None,
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(20),
         }
@@ -296,6 +299,17 @@ pub enum ChainSource {
         /// `removal_grace`: a removal counts after this.
         removal_grace: Duration,
     },
+}
+
+impl ChainSource {
+    /// Can there be a filter in it?
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        match self {
+            Self::Names(names) => !names.is_empty(),
+            Self::Folder { .. } => true,
+        }
+    }
 }
 
 /// `request_headers`

@@ -18,7 +18,12 @@ use std::{
 
 use tokio::sync::watch as latest;
 
-use super::{compile::NotAFilter, engine::Engine, live::Live};
+use super::{
+    compile::NotAFilter,
+    compiler::{Compiler, NotCompiled},
+    engine::Engine,
+    live::Live,
+};
 use crate::{config::Config, telemetry::metrics::Metrics};
 use state::State;
 use status::Board;
@@ -31,6 +36,9 @@ pub enum LoadError {
     /// No WebAssembly here.
     #[error("the WebAssembly engine cannot start")]
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No filter can be compiled here.
+    #[error("filters cannot be compiled")]
+    Compiler(#[source] NotCompiled),
     /// The file cannot be read.
     #[error("filter {filter:?}: cannot read {}", file.display())]
     Read {
@@ -96,9 +104,13 @@ impl Catalogue {
     /// Loads every filter that a route names, and starts to watch. Blocks: compiling takes its time.
     ///
     /// # Errors
-    /// A filter that a route names cannot be loaded. Others only make a warning.
-    pub fn start(config: &Arc<Config>, metrics: &Arc<Metrics>) -> Result<Self, LoadError> {
-        let engine = Engine::new(metrics)?;
+    /// A filter that a route names cannot be loaded, or none could be. Others only make a warning.
+    pub fn start(config: &Arc<Config>, metrics: &Arc<Metrics>, compiler: Compiler) -> Result<Self, LoadError> {
+        let engine = Engine::new(metrics, compiler)?;
+        if config.server.state_dir.is_some() || config.routes.iter().any(|route| route.filters.is_used()) {
+            // Even if all are in the cache: what is dropped in later will not be.
+            engine.compiler().try_out(&engine).map_err(LoadError::Compiler)?;
+        }
         let board = Arc::<Board>::default();
         let mut state = State::new(engine, config);
         let live = Arc::new(state.start()?);
@@ -137,3 +149,6 @@ impl Drop for Catalogue {
         let _ = self.wake.try_send(());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use wasmtime::component::Component;
 
 use super::{
     bindings::FilterHttpPre,
+    compiler::NotCompiled,
     engine::Engine,
     generation::{Digest256, Generation, Settings},
     host::Host,
@@ -50,6 +51,9 @@ pub enum NotAFilter {
     /// Not a valid component.
     #[error("not a valid component: {0}")]
     Invalid(String),
+    /// There is no machine code for it.
+    #[error("it was not compiled: {0}")]
+    NotCompiled(NotCompiled),
     /// Another version of the contract.
     #[error("made for {found}; this gateway speaks {HANDLER}")]
     Version {
@@ -86,14 +90,33 @@ pub(super) fn load(
 ) -> Result<Arc<Generation>, NotAFilter> {
     check_header(bytes)?;
     let digest = settings.digest(&code);
-    let code = engine.compiled(code, || compile(engine, bytes))?;
+    let code = engine.compiled(code, |in_use| compile(engine, bytes, code, in_use))?;
     let generation = Arc::new(Generation::new(engine, filter.clone(), digest, settings, code));
     canary(&generation)?;
     Ok(generation)
 }
 
-fn compile(engine: &Engine, bytes: &[u8]) -> Result<FilterHttpPre<Host>, NotAFilter> {
-    let component = Component::new(engine.wasm(), bytes).map_err(|error| invalid(&error))?;
+impl NotAFilter {
+    /// Would the same bytes be refused again? If not, it is the machine's fault, which may pass.
+    pub(super) fn is_final(&self) -> bool {
+        if let Self::NotCompiled(error) = self { error.is_final() } else { true }
+    }
+}
+
+impl From<NotCompiled> for NotAFilter {
+    fn from(error: NotCompiled) -> Self {
+        if let NotCompiled::Invalid(text) = error { invalid(text) } else { Self::NotCompiled(error) }
+    }
+}
+
+/// `in_use` are the other components that are loaded.
+fn compile(
+    engine: &Engine,
+    bytes: &[u8],
+    code: Digest256,
+    in_use: &[Digest256],
+) -> Result<FilterHttpPre<Host>, NotAFilter> {
+    let component = engine.compiler().component(engine, bytes, code, in_use)?;
     check_world(engine, &component)?;
     let pre = engine.linker().instantiate_pre(&component).map_err(|error| NotAFilter::Import(one_line(&error)))?;
     FilterHttpPre::new(pre).map_err(|error| NotAFilter::WrongHandler(one_line(&error)))
@@ -115,8 +138,7 @@ fn check_header(bytes: &[u8]) -> Result<(), NotAFilter> {
     }
 }
 
-fn invalid(error: &wasmtime::Error) -> NotAFilter {
-    let text = one_line(error);
+fn invalid(text: String) -> NotAFilter {
     // There is no type for this.
     if ["unexpected end", "unexpected EOF", "is out of bounds (bound"].iter().any(|sign| text.contains(sign)) {
         NotAFilter::Truncated(text)
@@ -125,7 +147,7 @@ fn invalid(error: &wasmtime::Error) -> NotAFilter {
     }
 }
 
-fn one_line(error: &wasmtime::Error) -> String {
+pub(super) fn one_line(error: &wasmtime::Error) -> String {
     format!("{error:#}").replace('\n', " ")
 }
 

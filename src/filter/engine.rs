@@ -2,14 +2,19 @@
 
 use std::{
     collections::HashMap,
+    fmt,
+    hash::{Hash, Hasher},
+    str::FromStr,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+use sha2::{Digest, Sha256};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
 use super::{
     bindings::{FilterHttp, FilterHttpPre},
     catalogue::LoadError,
+    compiler::Compiler,
     generation::Digest256,
     host::{Host, HostData, custom::CustomMetrics},
     limits,
@@ -26,11 +31,14 @@ pub(super) struct Engine {
     pub(super) ticker: Ticker,
     pub(super) metrics: Arc<Metrics>,
     pub(super) custom: Arc<CustomMetrics>,
+    compiler: Compiler,
 }
 
 /// What belongs to no catalogue in particular.
 struct Core {
     wasm: wasmtime::Engine,
+    memories: Memories,
+    compatibility: Digest256,
     linker: Linker<Host>,
     /// By the hash of the file: filters that differ in their settings only are compiled once.
     compiled: Mutex<HashMap<Digest256, Weak<Code>>>,
@@ -41,11 +49,25 @@ pub(super) struct Code(pub(super) FilterHttpPre<Host>);
 
 impl Engine {
     /// Reserves address space for pooled instances, or falls back to making each on demand where there is too little.
-    pub(super) fn new(metrics: &Arc<Metrics>) -> Result<Arc<Self>, LoadError> {
+    pub(super) fn new(metrics: &Arc<Metrics>, compiler: Compiler) -> Result<Arc<Self>, LoadError> {
         let core = Core::new()?;
         let ticker = Ticker::start(&core.wasm).map_err(|error| LoadError::Engine(error.into()))?;
         let custom = CustomMetrics::register(metrics.registry()).map_err(|error| LoadError::Engine(error.into()))?;
-        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom }))
+        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom, compiler }))
+    }
+
+    pub(super) fn compiler(&self) -> &Compiler {
+        &self.compiler
+    }
+
+    /// How its memories are had.
+    pub(super) fn memories(&self) -> Memories {
+        self.core.memories
+    }
+
+    /// Machine code made by an engine with the same hash runs in this one.
+    pub(super) fn compatibility(&self) -> &Digest256 {
+        &self.core.compatibility
     }
 
     pub(super) fn wasm(&self) -> &wasmtime::Engine {
@@ -56,18 +78,19 @@ impl Engine {
         &self.core.linker
     }
 
-    /// What these bytes were compiled to, or what this makes of them.
+    /// What these bytes were compiled to, or what this makes of them; it is told what else is in use.
     pub(super) fn compiled<E>(
         &self,
         digest: Digest256,
-        compile: impl FnOnce() -> Result<FilterHttpPre<Host>, E>,
+        compile: impl FnOnce(&[Digest256]) -> Result<FilterHttpPre<Host>, E>,
     ) -> Result<Arc<Code>, E> {
         let mut compiled = self.core.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(code) = compiled.get(&digest).and_then(Weak::upgrade) {
             return Ok(code);
         }
-        let code = Arc::new(Code(compile()?));
         compiled.retain(|_, code| code.strong_count() > 0);
+        let in_use: Vec<_> = compiled.keys().copied().collect();
+        let code = Arc::new(Code(compile(&in_use)?));
         compiled.insert(digest, Arc::downgrade(&code));
         Ok(code)
     }
@@ -91,27 +114,78 @@ impl Core {
     }
 
     fn make() -> Result<Self, LoadError> {
-        let wasm = match wasmtime::Engine::new(&pooled()) {
-            Ok(engine) => engine,
+        match wasmtime::Engine::new(&pooled()) {
+            Ok(engine) => Self::with(engine, Memories::Pooled),
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::info!(error, "too little address space to pool filter instances: they are made on demand");
-                wasmtime::Engine::new(&on_demand()).map_err(|error| LoadError::Engine(error.into()))?
+                let engine = compiling(Memories::OnDemand).map_err(|error| LoadError::Engine(error.into()))?;
+                Self::with(engine, Memories::OnDemand)
             }
-        };
-        Self::with(wasm)
+        }
     }
 
-    fn with(wasm: wasmtime::Engine) -> Result<Self, LoadError> {
+    fn with(wasm: wasmtime::Engine, memories: Memories) -> Result<Self, LoadError> {
         let mut linker = Linker::new(&wasm);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)
             .and_then(|()| FilterHttp::add_to_linker::<Host, HostData>(&mut linker, |host| host))
             .map_err(|error| LoadError::Engine(error.into()))?;
-        Ok(Self { wasm, linker, compiled: Mutex::default() })
+        let compatibility = compatibility(&wasm);
+        Ok(Self { wasm, memories, compatibility, linker, compiled: Mutex::default() })
     }
 }
 
-fn base() -> Config {
+/// How an engine has its memories. Machine code depends on it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Memories {
+    /// Address space for all is reserved: bounds need no checks.
+    Pooled,
+    /// Each is had when it is needed: bounds are checked in code.
+    OnDemand,
+}
+
+impl fmt::Display for Memories {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pooled => "pooled",
+            Self::OnDemand => "on-demand",
+        })
+    }
+}
+
+impl FromStr for Memories {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Pooled, Self::OnDemand].into_iter().find(|it| it.to_string() == text).ok_or("pooled or on-demand")
+    }
+}
+
+/// An engine that makes machine code for one with such memories. It reserves none of them itself.
+pub(super) fn compiling(memories: Memories) -> wasmtime::Result<wasmtime::Engine> {
+    wasmtime::Engine::new(&settings(memories))
+}
+
+/// A hash of everything that machine code depends on: wasmtime's version, its settings, the processor.
+pub(super) fn compatibility(engine: &wasmtime::Engine) -> Digest256 {
+    struct Hashed(Sha256);
+
+    impl Hasher for Hashed {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+
+    let mut hashed = Hashed(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut hashed);
+    Digest256(hashed.0.finalize().into())
+}
+
+fn settings(memories: Memories) -> Config {
     let mut config = Config::new();
     // Without this each call costs 0.8 µs more; nothing in the contract is a stream or a future.
     config.concurrency_support(false);
@@ -119,6 +193,14 @@ fn base() -> Config {
     config.memory_init_cow(true);
     config.max_wasm_stack(limits::GUEST_STACK_BYTES);
     config.async_stack_size(limits::FIBER_STACK_BYTES);
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    match memories {
+        Memories::Pooled => {}
+        // No 4 GiB reserved for each memory; its bounds are then checked in code.
+        Memories::OnDemand => {
+            config.memory_reservation(0).memory_guard_size(64 << 10).memory_reservation_for_growth(1 << 20);
+        }
+    }
     config
 }
 
@@ -134,16 +216,8 @@ fn pooled() -> Config {
         .max_tables_per_component(limits::TABLES)
         .table_elements(limits::TABLE_ELEMENTS)
         .max_memory_size(1 << 32);
-    let mut config = base();
+    let mut config = settings(Memories::Pooled);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    config
-}
-
-fn on_demand() -> Config {
-    let mut config = base();
-    // No 4 GiB reserved for each memory; its bounds are then checked in code.
-    config.memory_reservation(0).memory_guard_size(64 << 10).memory_reservation_for_growth(1 << 20);
-    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
     config
 }
 
@@ -153,17 +227,19 @@ mod tests {
     use crate::{
         config::Filter,
         filter::{compile, generation::Settings, test_support::guest},
+        state_dir::StateDir,
     };
 
     /// Loads a filter and tries it out, in an engine of this configuration.
-    fn load(config: &Config) {
+    fn load(config: &Config, memories: Memories) {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let core = Arc::new(Core::with(wasmtime::Engine::new(config).unwrap()).unwrap());
+        let core = Arc::new(Core::with(wasmtime::Engine::new(config).unwrap(), memories).unwrap());
         let engine = Arc::new(Engine {
             ticker: Ticker::start(&core.wasm).unwrap(),
             custom: CustomMetrics::register(metrics.registry()).unwrap(),
             core,
             metrics,
+            compiler: Compiler::in_process(Arc::new(StateDir::new(None))),
         });
         let bytes = std::fs::read(guest("stamp")).unwrap();
         let settings = Settings::new(&Filter::with_defaults("stamp.wasm".into()), 1 << 20);
@@ -172,11 +248,19 @@ mod tests {
 
     #[test]
     fn filters_run_pooled() {
-        load(&pooled());
+        load(&pooled(), Memories::Pooled);
     }
 
     #[test]
     fn filters_run_without_reserved_address_space() {
-        load(&on_demand());
+        load(&settings(Memories::OnDemand), Memories::OnDemand);
+    }
+
+    #[test]
+    fn an_engine_that_only_compiles_makes_code_for_the_one_that_runs() {
+        let of = |config: &Config| compatibility(&wasmtime::Engine::new(config).unwrap()).hex();
+        let compiles = |memories: Memories| compatibility(&compiling(memories).unwrap()).hex();
+        assert_eq!(compiles(Memories::Pooled), of(&pooled()));
+        assert_ne!(compiles(Memories::Pooled), compiles(Memories::OnDemand));
     }
 }

@@ -16,8 +16,8 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Admission, Catalogue, Chain, Effect, FilterStatus, Instances, Live, LoadError, NotAdmitted, OpeningRequest,
-    Outcome, engine::Code,
+    Admission, Catalogue, Chain, Compiler, Effect, FilterStatus, Instances, Live, LoadError, NotAdmitted,
+    OpeningRequest, Outcome, engine::Code,
 };
 use crate::{
     config::{
@@ -25,6 +25,7 @@ use crate::{
         SessionLimits, Target,
     },
     message::{Direction, Message},
+    state_dir::StateDir,
     telemetry::metrics::Metrics,
 };
 
@@ -68,6 +69,7 @@ impl Bed {
             server: Server {
                 workers: 1,
                 filter_dir: folder.path().to_owned(),
+                state_dir: None,
                 drain_delay: Duration::ZERO,
                 drain_timeout: Duration::ZERO,
             },
@@ -157,9 +159,11 @@ impl Bed {
 
     pub(super) fn try_start(self) -> Result<Started, LoadError> {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let catalogue = Catalogue::start(&Arc::new(self.config), &metrics)?;
+        let state_dir = Arc::new(StateDir::new(self.config.server.state_dir.clone()));
+        let compiler = Compiler::in_process(state_dir.clone());
+        let catalogue = Catalogue::start(&Arc::new(self.config), &metrics, compiler)?;
         keep_compiled(&catalogue.subscribe().borrow());
-        Ok(Started { folder: self.folder, catalogue, metrics })
+        Ok(Started { folder: self.folder, catalogue, metrics, state_dir })
     }
 
     /// Starts, and runs this on a worker.
@@ -179,6 +183,14 @@ pub(super) struct Started {
     pub(super) folder: tempfile::TempDir,
     pub(super) catalogue: Catalogue,
     metrics: Arc<Metrics>,
+    state_dir: Arc<StateDir>,
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // The thread of the catalogue may live on for a while.
+        self.state_dir.close();
+    }
 }
 
 impl Started {

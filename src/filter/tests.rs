@@ -1,6 +1,7 @@
 //! Filters end to end below the session: real guests, real files, one worker.
 
 mod catalogue;
+mod compiled;
 mod faults;
 mod folder;
 mod isolation;

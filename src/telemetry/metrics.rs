@@ -38,6 +38,7 @@ pub struct Metrics {
     filter_memory_bytes: IntGaugeVec,
     filter_missing: IntGaugeVec,
     filter_reloads_total: IntCounterVec,
+    filter_compilations_total: IntCounterVec,
     /// Log lines that were not written because nobody read them in time.
     pub log_lines_dropped_total: IntCounter,
 }
@@ -122,6 +123,12 @@ impl Metrics {
                 "Attempts to load a file.",
                 &["filter", "result"],
             )?,
+            filter_compilations_total: counters(
+                r,
+                "filter_compilations_total",
+                "Components for which machine code was wanted: compiled, cached (found in state_dir), or error.",
+                &["result"],
+            )?,
             log_lines_dropped_total: registered(
                 r,
                 IntCounter::new("log_lines_dropped_total", "Log lines not written because nobody read them in time.")?,
@@ -185,6 +192,11 @@ impl Metrics {
             connections: self.upstream_connections.with_label_values(&[upstream, endpoint]),
             connect_duration_seconds: self.upstream_connect_duration_seconds.with_label_values(&[upstream]),
         }
+    }
+
+    /// Counts machine code that was wanted for a component: `compiled`, `cached` or `error`.
+    pub fn compilation(&self, result: &'static str) {
+        self.filter_compilations_total.with_label_values(&[result]).inc();
     }
 
     /// What a filter counts.

@@ -68,6 +68,33 @@ impl Setup {
         Gateway::ready(process, self)
     }
 
+    /// Starts it in a shell that sets limits first, such as `ulimit -t 8`.
+    pub(crate) fn start_limited(self, limits: &str, config: &str) -> Gateway {
+        let process = self.launch_limited(limits, config);
+        Gateway::ready(process, self)
+    }
+
+    /// Starts it, and does not wait until it is ready.
+    pub(crate) fn launch(&self, config: &str) -> Process {
+        self.spawn(&complete(config))
+    }
+
+    /// The same with limits.
+    pub(crate) fn launch_limited(&self, limits: &str, config: &str) -> Process {
+        let file = self.path("wsgate.toml");
+        fs::write(&file, complete(config)).unwrap();
+        let line = format!("{limits}; exec \"$0\" run --config \"$1\"");
+        self.process(Command::new("sh").arg("-c").arg(line).arg(env!("CARGO_BIN_EXE_wsgate")).arg(file))
+    }
+
+    /// Starts another program than the one that was built, from the folder.
+    pub(crate) fn start_program(self, program: &str, config: &str) -> Gateway {
+        let file = self.path("wsgate.toml");
+        fs::write(&file, complete(config)).unwrap();
+        let process = self.process(Command::new(self.path(program)).arg("run").arg("--config").arg(file));
+        Gateway::ready(process, self)
+    }
+
     /// Starts it with a configuration file that is in the folder.
     pub(crate) fn start_file(self, config: &Path) -> Gateway {
         let process = self.run(&self.folder.path().join(config));
@@ -98,7 +125,8 @@ impl Setup {
     }
 
     fn process(&self, command: &mut Command) -> Process {
-        Process::start("wsgate", command.current_dir(self.folder.path()))
+        // Its temporary folder is not left behind when it is killed.
+        Process::start("wsgate", command.current_dir(self.folder.path()).env("TMPDIR", self.folder.path()))
     }
 }
 
@@ -144,6 +172,17 @@ impl Gateway {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("ws://{}{path}", self.address())
+    }
+
+    /// Ends it at once, as `kill -9` does. What it leaves behind is in the folder.
+    pub(crate) fn kill(self) -> Setup {
+        let Self { process, setup, .. } = self;
+        drop(process);
+        setup
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.child.id()
     }
 
     /// Its folder.
@@ -201,6 +240,11 @@ impl Gateway {
         let status = fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Mappings of its address space.
+    pub(crate) fn maps(&self) -> usize {
+        fs::read_to_string(self.proc("maps")).unwrap().lines().count()
     }
 
     /// Open file descriptors.

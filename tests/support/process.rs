@@ -2,6 +2,7 @@
 //! test fails.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
@@ -92,6 +93,37 @@ impl Process {
         let what = format!("{} exits", self.name);
         eventually(&what, within, || self.child.try_wait().unwrap())
     }
+}
+
+/// A process that another one started, as `/proc` shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Descendant {
+    pub(crate) pid: u32,
+    pub(crate) group: u32,
+    pub(crate) niceness: i32,
+}
+
+/// The processes that this one started and that have not ended.
+pub(crate) fn children(of: u32) -> Vec<Descendant> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        // The name before it is in parentheses and may have spaces.
+        let Some((_, rest)) = stat.rsplit_once(") ") else { continue };
+        let fields: Vec<&str> = rest.split(' ').collect();
+        if fields[0] != "Z" && fields[1] == of.to_string() {
+            let (group, niceness) = (fields[2].parse().unwrap(), fields[16].parse().unwrap());
+            found.push(Descendant { pid, group, niceness });
+        }
+    }
+    found
+}
+
+/// Is it there, and not only waiting to be asked how it ended?
+pub(crate) fn is_alive(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X'])))
 }
 
 impl Drop for Process {

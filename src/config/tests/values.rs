@@ -31,6 +31,7 @@ fn a_minimal_file_has_the_documented_defaults() {
     let server = Server {
         workers: cores,
         filter_dir: folder().join("filters"),
+        state_dir: None,
         drain_delay: seconds(5),
         drain_timeout: seconds(20),
     };
@@ -78,6 +79,7 @@ fn every_key_of_server_and_listeners_reaches_its_place() {
     let server = Server {
         workers: 2,
         filter_dir: folder().join("filters"),
+        state_dir: Some(folder().join("state")),
         drain_delay: seconds(1),
         drain_timeout: seconds(60),
     };

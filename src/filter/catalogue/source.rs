@@ -22,6 +22,9 @@ const SETTLE: Duration = Duration::from_millis(40);
 const WRITING: Duration = Duration::from_secs(1);
 /// File times are too coarse to tell changes apart that are closer together than this.
 const COARSE: Duration = Duration::from_secs(3);
+/// What failed for the machine's sake is tried again after this long: a full disk may have room by then. Each time it is
+/// compiled before that shows.
+const RETRY: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
 
 /// A file and what was made of it.
 pub(super) struct Source {
@@ -43,6 +46,8 @@ pub(super) struct Source {
     seen: Option<Fingerprint>,
     /// Content that was refused, so that it is refused once.
     refused: Option<Digest256>,
+    /// Content that could not be compiled for the machine's sake is left alone until then.
+    postponed: Option<(Digest256, Instant)>,
     /// What the last read found, waiting to be found again.
     unsettled: Option<Digest256>,
 }
@@ -93,6 +98,7 @@ impl Source {
             missing: false,
             seen: None,
             refused: None,
+            postponed: None,
             unsettled: None,
         }
     }
@@ -117,7 +123,7 @@ impl Source {
         self.seen = Some(Fingerprint::from(&metadata));
         self.load(engine, &bytes, &code).map_err(|source| {
             self.error = Some(source.to_string());
-            self.refused = Some(code);
+            self.remember(&source, code);
             LoadError::NotAFilter { filter: self.name.to_string(), file: self.path.clone(), source }
         })
     }
@@ -169,6 +175,12 @@ impl Source {
             self.settle(&metadata, self.error.clone());
             return Checked::Unchanged;
         }
+        if let Some((postponed, until)) = self.postponed
+            && postponed == code
+            && let Some(wait) = until.checked_duration_since(Instant::now())
+        {
+            return Checked::Again(wait);
+        }
         if self.unsettled.replace(code) != Some(code) {
             return Checked::Again(SETTLE);
         }
@@ -196,8 +208,8 @@ impl Source {
                 let serving = self.current.as_ref().map_or("nothing".to_owned(), |current| current.digest().short());
                 tracing::error!(filter, file, serving, "filter not loaded, the last good one serves on: {error}");
                 engine.metrics.filter(filter).reload("error");
-                self.refused = Some(*code);
                 self.settle(metadata, Some(error.to_string()));
+                self.remember(&error, *code);
             }
         }
         Checked::Changed
@@ -211,6 +223,16 @@ impl Source {
         generation.metrics().generation.inc();
         self.publish(generation, bytes.len());
         Ok(())
+    }
+
+    /// What is to become of content that was not loaded.
+    fn remember(&mut self, error: &NotAFilter, code: Digest256) {
+        if error.is_final() {
+            self.refused = Some(code);
+        } else {
+            self.postponed = Some((code, Instant::now() + RETRY));
+            self.seen = None;
+        }
     }
 
     fn publish(&mut self, generation: Arc<Generation>, wasm_bytes: usize) {
