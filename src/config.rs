@@ -30,7 +30,7 @@ use std::{
 
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use types::{
-    Admin, Allow, ChainSource, Endpoint, FailurePolicy, Filter, HeaderEdits, HostHeader, Listener, Log, LogFormat,
+    Admin, Allow, Candidate, ChainSource, Endpoint, FailurePolicy, Filter, HeaderEdits, HostHeader, Listener, Log, LogFormat,
     OnReload, OnStateLoss, Overflow, PushOverflow, Route, Server, SessionLimits, Target, Upstream,
 };
 

@@ -52,6 +52,8 @@ pub(super) struct RawServer {
     /// Where filters are looked for.
     #[schemars(extend("default" = "filters"))]
     pub(super) filter_dir: Optional<String>,
+    /// Folder for what outlives the process: which files were rolled back from. Without it nothing does.
+    pub(super) state_dir: Optional<String>,
     /// Time between SIGTERM and the first close, in which readiness is refused and connections are still accepted.
     #[schemars(extend("default" = "5s"))]
     pub(super) drain_delay: Optional<Time>,
@@ -208,6 +210,22 @@ pub(super) struct RawFilter {
     pub(super) sha256: Option<Sha256>,
     /// What the filter may do beyond deciding about messages; nothing by default.
     pub(super) allow: Table<RawAllow>,
+    /// Another component that serves a share of the new connections.
+    pub(super) canary: Optional<Table<RawCandidate>>,
+    /// Another component that is asked about a share of the new connections and never obeyed.
+    pub(super) shadow: Optional<Table<RawCandidate>>,
+}
+
+/// Another component for a share of the new connections.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["file", "percent"]))]
+pub(super) struct RawCandidate {
+    /// The component; watched, and loaded anew when it changes.
+    pub(super) file: Optional<String>,
+    /// Share of the new connections.
+    #[schemars(range(min = 0, max = 100))]
+    pub(super) percent: Optional<Count>,
 }
 
 /// Do sessions share an instance?

@@ -14,6 +14,8 @@ pub struct Server {
     pub workers: usize,
     /// Where filters are looked for; absolute.
     pub filter_dir: PathBuf,
+    /// What outlives the process is kept here; absolute. `None`: nothing is.
+    pub state_dir: Option<PathBuf>,
     /// Time between SIGTERM and the first close.
     pub drain_delay: Duration,
     /// Closes are spread over this.
@@ -27,6 +29,7 @@ impl Server {
         Self {
             workers: thread::available_parallelism().map_or(1, NonZero::get),
             filter_dir,
+            state_dir: None,
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(20),
         }
@@ -148,6 +151,19 @@ pub struct Filter {
     pub sha256: Option<[u8; 32]>,
     /// What the filter may do beyond deciding about messages.
     pub allow: Allow,
+    /// Another component that serves a share of the new connections.
+    pub canary: Option<Candidate>,
+    /// Another component that is asked about a share of the new connections and never obeyed.
+    pub shadow: Option<Candidate>,
+}
+
+/// `[filters.*] canary` or `shadow`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Candidate {
+    /// The component, absolute.
+    pub file: PathBuf,
+    /// Share of the new connections, 0 to 100.
+    pub percent: u8,
 }
 
 /// `[filters.*] allow`: nothing that is not named here is granted.
@@ -174,6 +190,8 @@ impl Filter {
             memory_limit_bytes: 64 << 20,
             sha256: None,
             allow: Allow::default(),
+            canary: None,
+            shadow: None,
         }
     }
 }
@@ -192,6 +210,8 @@ impl fmt::Debug for Filter {
             .field("memory_limit_bytes", &self.memory_limit_bytes)
             .field("sha256", &self.sha256)
             .field("allow", &self.allow)
+            .field("canary", &self.canary)
+            .field("shadow", &self.shadow)
             .finish_non_exhaustive()
     }
 }

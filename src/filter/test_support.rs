@@ -67,6 +67,7 @@ impl Bed {
             server: Server {
                 workers: 1,
                 filter_dir: folder.path().to_owned(),
+                state_dir: None,
                 drain_delay: Duration::ZERO,
                 drain_timeout: Duration::ZERO,
             },

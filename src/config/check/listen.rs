@@ -22,6 +22,7 @@ impl Checker<'_> {
         Server {
             workers: self.workers(raw.workers.as_ref(), default.workers),
             filter_dir: raw.filter_dir.as_ref().map_or(default.filter_dir, |at| self.path(at)),
+            state_dir: raw.state_dir.as_ref().map(|at| self.path(at)),
             drain_delay: self.time(raw.drain_delay.as_ref(), default.drain_delay, Duration::ZERO),
             drain_timeout: self.time(raw.drain_timeout.as_ref(), default.drain_timeout, Duration::ZERO),
         }

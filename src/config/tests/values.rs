@@ -31,6 +31,7 @@ fn a_minimal_file_has_the_documented_defaults() {
     let server = Server {
         workers: cores,
         filter_dir: folder().join("filters"),
+        state_dir: None,
         drain_delay: seconds(5),
         drain_timeout: seconds(20),
     };
@@ -75,6 +76,7 @@ fn every_key_of_server_and_listeners_reaches_its_place() {
     let server = Server {
         workers: 2,
         filter_dir: folder().join("filters"),
+        state_dir: Some(folder().join("state")),
         drain_delay: seconds(1),
         drain_timeout: seconds(60),
     };
@@ -130,6 +132,8 @@ fn every_key_of_a_filter_reaches_its_place() {
         memory_limit_bytes: 16 << 20,
         sha256: Some(sha256.try_into().unwrap()),
         allow: Allow { upstreams: vec!["billing".to_owned()] },
+        canary: Some(Candidate { file: folder().join("filters/authorize.wasm"), percent: 5 }),
+        shadow: Some(Candidate { file: folder().join("chat.d/20-redact.wasm"), percent: 100 }),
     };
     assert_eq!(config.filters["redact"], redact);
     assert_eq!(config.filters["audit"], Filter::with_defaults(folder().join("filters/authorize.wasm")));
