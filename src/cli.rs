@@ -1,6 +1,7 @@
 //! The command line.
 
 mod connect;
+mod filter;
 mod url;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use http::{HeaderName, HeaderValue};
 
-use self::url::WsUrl;
+use self::{filter::FilterCommand, url::WsUrl};
 use crate::{
     config::{Config, ConfigErrors, Warning},
     gateway,
@@ -39,6 +40,9 @@ Examples:
   Run a configuration, and talk to one of its routes:
     wsgate run --config wsgate.toml
     wsgate connect ws://127.0.0.1:8080/echo
+  Look at its filters, and take the last change of one back:
+    wsgate filter ls
+    wsgate filter rollback redact
 
 Exit codes:
   0   it went well
@@ -81,6 +85,9 @@ enum Command {
     /// second. What happens to the connection is told on stderr. Exits with 0 after a normal close (1000, 1001 or no
     /// code), else 1.
     Connect(ConnectArguments),
+    /// List and steer the filters of a running gateway, over its admin API
+    #[command(subcommand)]
+    Filter(FilterCommand),
 }
 
 #[derive(Args, Debug)]
@@ -124,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run(arguments),
         Command::Check { config } => check(&config),
         Command::Connect(arguments) => connect::main(arguments),
+        Command::Filter(command) => filter::main(command),
     }
 }
 

@@ -10,6 +10,7 @@ mod limits;
 mod fault;
 mod allowance;
 mod tally;
+mod control;
 mod host;
 mod generation;
 mod compile;
@@ -33,9 +34,13 @@ use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
 use crate::message::{CloseFrame, Direction, Message};
 
-pub use catalogue::{Catalogue, FilterState, FilterStatus, GenerationStatus, LoadError};
+pub use catalogue::{
+    CandidateStatus, Catalogue, FilterState, FilterStatus, GenerationRole, GenerationStatus, LoadError, OrderError,
+    Quarantined, RolledBack,
+};
 pub use chain::Chain;
 pub use compile::NotAFilter;
+pub use control::Mode;
 pub use live::{ChainSpec, Live};
 pub use pool::Instances;
 
@@ -122,6 +127,11 @@ pub enum NotAdmitted {
     },
     /// A filter failed under `fail_closed` (500).
     Fault {
+        /// Which.
+        filter: Arc<str>,
+    },
+    /// A filter of the route keeps new connections out: an operator said so, or there is none to serve (503).
+    Closed {
         /// Which.
         filter: Arc<str>,
     },

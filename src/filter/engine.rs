@@ -10,6 +10,7 @@ use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, comp
 use super::{
     bindings::{FilterHttp, FilterHttpPre},
     catalogue::LoadError,
+    control::Controls,
     generation::Digest256,
     host::{Host, HostData, custom::CustomMetrics},
     limits,
@@ -26,6 +27,7 @@ pub(super) struct Engine {
     pub(super) ticker: Ticker,
     pub(super) metrics: Arc<Metrics>,
     pub(super) custom: Arc<CustomMetrics>,
+    pub(super) controls: Controls,
 }
 
 /// What belongs to no catalogue in particular.
@@ -45,7 +47,8 @@ impl Engine {
         let core = Core::new()?;
         let ticker = Ticker::start(&core.wasm).map_err(|error| LoadError::Engine(error.into()))?;
         let custom = CustomMetrics::register(metrics.registry()).map_err(|error| LoadError::Engine(error.into()))?;
-        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom }))
+        let controls = Controls::new(metrics);
+        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom, controls }))
     }
 
     pub(super) fn wasm(&self) -> &wasmtime::Engine {
@@ -152,7 +155,11 @@ mod tests {
     use super::*;
     use crate::{
         config::Filter,
-        filter::{compile, generation::Settings, test_support::guest},
+        filter::{
+            compile,
+            generation::{Role, Settings},
+            test_support::guest,
+        },
     };
 
     /// Loads a filter and tries it out, in an engine of this configuration.
@@ -162,12 +169,13 @@ mod tests {
         let engine = Arc::new(Engine {
             ticker: Ticker::start(&core.wasm).unwrap(),
             custom: CustomMetrics::register(metrics.registry()).unwrap(),
+            controls: Controls::new(&metrics),
             core,
             metrics,
         });
         let bytes = std::fs::read(guest("stamp")).unwrap();
         let settings = Settings::new(&Filter::with_defaults("stamp.wasm".into()), 1 << 20);
-        compile::load(&engine, &"stamp".into(), &bytes, Digest256::of(&bytes), settings).unwrap();
+        compile::load(&engine, &"stamp".into(), Role::Main, &bytes, Digest256::of(&bytes), settings).unwrap();
     }
 
     #[test]

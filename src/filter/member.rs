@@ -1,9 +1,10 @@
 //! One filter of one connection: its session in an instance, and what happens when that instance is lost.
 
+mod late;
+
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    sync::Arc,
 };
 
 use tokio::time::Instant;
@@ -18,7 +19,6 @@ use super::{
         wsgate::filter::types::{CloseInfoParam, CloseInfoResult, Refusal, Verdict},
     },
     fault::{Fault, FaultKind},
-    generation::Generation,
     host::Host,
     instance::Unanswered,
     interest::Interest,
@@ -41,6 +41,8 @@ pub(super) struct Member {
     next_tick: Cell<Option<Instant>>,
     /// One task at a time finds a new seat.
     seating: Rc<Turn>,
+    /// It was never asked about the connection.
+    late: Cell<bool>,
 }
 
 enum Seat {
@@ -94,6 +96,7 @@ impl Member {
             interest: Cell::default(),
             next_tick: Cell::default(),
             seating: Rc::default(),
+            late: Cell::new(false),
         }
     }
 
@@ -140,16 +143,8 @@ impl Member {
         }
     }
 
-    pub(super) fn generation(&self) -> &Arc<Generation> {
-        self.pool.generation()
-    }
-
-    pub(super) fn interest(&self) -> Interest {
-        self.interest.get()
-    }
-
     pub(super) fn next_tick(&self) -> Option<Instant> {
-        self.next_tick.get()
+        self.next_tick.get().filter(|_| !self.generation().is_bypassed())
     }
 
     /// The tick of now is being made.
@@ -295,12 +290,17 @@ impl Member {
         if matches!(&*self.seat.borrow(), Seat::Left) {
             return Err(NoAnswer::Left);
         }
-        self.state_may_be_lost().map_err(NoAnswer::Fault)?;
-        match self.resume_seat(None, ResumeCause::Fault).await {
+        let cause = if self.late.get() {
+            ResumeCause::Added
+        } else {
+            self.state_may_be_lost().map_err(NoAnswer::Fault)?;
+            ResumeCause::Fault
+        };
+        match self.resume_seat(None, cause).await {
             Ok(Ok(())) => self.session().ok_or(NoAnswer::Left),
             Ok(Err(Rejection::Close(info))) => Err(NoAnswer::Close(info)),
             Ok(Err(Rejection::KeepOld(text))) => {
-                let cause = format!("keep-old is no answer to a fault: {text}");
+                let cause = format!("keep-old is no answer where there is nothing old: {text}");
                 Err(NoAnswer::Fault(Fault::new(FaultKind::Verdict, cause)))
             }
             Err(fault) => Err(NoAnswer::Fault(fault)),
@@ -379,6 +379,7 @@ impl Member {
 
     fn take_seat(&self, place: Place, handle: ResourceAny, key: usize, declared: Option<&Declared>) {
         self.take_interest(&place, declared);
+        self.late.set(false);
         let session = Session { place, handle, key, released: Cell::new(false) };
         // A connection that ended meanwhile keeps its empty seat; the session is then abandoned.
         let mut seat = self.seat.borrow_mut();

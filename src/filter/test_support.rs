@@ -204,6 +204,13 @@ impl Started {
         fs::rename(temporary, self.path(file)).unwrap();
     }
 
+    /// Puts these bytes in the place of a file.
+    pub(super) fn write(&self, file: &str, bytes: &[u8]) {
+        let temporary = self.folder.path().join(".new");
+        fs::write(&temporary, bytes).unwrap();
+        fs::rename(temporary, self.path(file)).unwrap();
+    }
+
     pub(super) fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }

@@ -9,6 +9,8 @@ mod logs;
 mod migrate;
 mod open;
 mod order;
+mod modes;
 mod refused;
+mod rollback;
 mod speed;
 mod verdicts;

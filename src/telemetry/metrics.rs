@@ -37,6 +37,7 @@ pub struct Metrics {
     filter_instances: IntGaugeVec,
     filter_memory_bytes: IntGaugeVec,
     filter_missing: IntGaugeVec,
+    filter_mode: IntGaugeVec,
     filter_reloads_total: IntCounterVec,
     /// Log lines that were not written because nobody read them in time.
     pub log_lines_dropped_total: IntCounter,
@@ -116,6 +117,7 @@ impl Metrics {
             filter_instances: gauges(r, "filter_instances", "Live instances, all generations.", &["filter"])?,
             filter_memory_bytes: gauges(r, "filter_memory_bytes", "Linear memory of live instances.", &["filter"])?,
             filter_missing: gauges(r, "filter_missing", "1 while the file of a filter is away.", &["filter"])?,
+            filter_mode: gauges(r, "filter_mode", "1 for the mode that the filter is in.", &["filter", "mode"])?,
             filter_reloads_total: counters(
                 r,
                 "filter_reloads_total",
@@ -185,6 +187,12 @@ impl Metrics {
             connections: self.upstream_connections.with_label_values(&[upstream, endpoint]),
             connect_duration_seconds: self.upstream_connect_duration_seconds.with_label_values(&[upstream]),
         }
+    }
+
+    /// 1 while a filter is in a mode, else 0.
+    #[must_use]
+    pub fn filter_mode(&self, filter: &str, mode: &'static str) -> IntGauge {
+        self.filter_mode.with_label_values(&[filter, mode])
     }
 
     /// What a filter counts.

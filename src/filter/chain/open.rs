@@ -11,7 +11,7 @@ use crate::{
         edits::{refusal_headers, refusal_status},
         fault::{Fault, FaultKind},
         finish,
-        live::ChainSpec,
+        live::{ChainSpec, Drawn},
         member::{Member, Opened},
         pool::Instances,
         tally::Hook,
@@ -27,10 +27,19 @@ pub(super) async fn open(
     spec: Arc<ChainSpec>,
     request: Rc<OpeningRequest>,
 ) -> Result<(Chain, Admission), NotAdmitted> {
-    let mut opening = Opening { admission: Admission::default(), members: Vec::with_capacity(spec.filters().len()) };
-    for generation in spec.filters() {
-        let opened = Member::open(instances.pool(generation), request.clone()).await;
-        if let Err(refused) = opening.take(generation.filter(), opened, &request) {
+    if let Some(filter) = spec.closed_by() {
+        return Err(NotAdmitted::Closed { filter: filter.clone() });
+    }
+    let mut opening = Opening { admission: Admission::default(), members: Vec::with_capacity(spec.slots().len()) };
+    for slot in spec.slots() {
+        let Drawn { serving, shadow: _ } = slot.draw();
+        let pool = instances.pool(serving);
+        if serving.is_bypassed() {
+            opening.members.push(Rc::new(Member::late(pool, request.clone())));
+            continue;
+        }
+        let opened = Member::open(pool, request.clone()).await;
+        if let Err(refused) = opening.take(serving.filter(), opened, &request) {
             opening.abort();
             return Err(refused);
         }

@@ -229,8 +229,19 @@ impl<'a> Pass<'a> {
     async fn travel(&mut self, travel: &mut Travel) -> bool {
         while let Some(i) = travel.next(self.chain.members.len()) {
             let member = &self.chain.members[i];
-            if !member.interest().message(travel.direction, travel.message.kind()) {
+            if !member.hears(travel.direction, travel.message.kind()) {
                 continue;
+            }
+            if member.is_late() {
+                // Boxed: it is rare, and large.
+                if let Err(none) = Box::pin(member.arrive()).await
+                    && let Then::Stop = self.judge(i, travel.direction, Hook::Resume, Err(none))
+                {
+                    return false;
+                }
+                if member.is_late() || !member.hears(travel.direction, travel.message.kind()) {
+                    continue;
+                }
             }
             let answer = member.on_message(travel.direction, &travel.message).await;
             match self.judge(i, travel.direction, Hook::OnMessage, answer) {
