@@ -23,6 +23,7 @@ mod pool;
 mod live;
 mod edits;
 mod member;
+mod shadow;
 mod chain;
 mod catalogue;
 #[cfg(test)]
@@ -36,13 +37,14 @@ use crate::message::{CloseFrame, Direction, Message};
 
 pub use catalogue::{
     CandidateStatus, Catalogue, FilterState, FilterStatus, GenerationRole, GenerationStatus, LoadError, OrderError,
-    Quarantined, RolledBack,
+    Quarantined, RolledBack, ShadowStatus,
 };
 pub use chain::Chain;
 pub use compile::NotAFilter;
 pub use control::Mode;
 pub use live::{ChainSpec, Live};
 pub use pool::Instances;
+pub use shadow::{ShadowDifference, ShadowVerdict};
 
 /// The opening request of a connection, as filters see it. Kept for the life of a session that has filters, because
 /// `resume` receives it again.

@@ -6,6 +6,7 @@ mod support;
 
 mod admin;
 mod autobahn;
+mod candidates;
 mod closes;
 mod command_line;
 mod deadlines;

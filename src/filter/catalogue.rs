@@ -35,7 +35,7 @@ use status::Board;
 pub use orders::OrderError;
 pub use quarantine::Quarantined;
 pub use rollback::RolledBack;
-pub use status::{CandidateStatus, FilterState, FilterStatus, GenerationRole, GenerationStatus};
+pub use status::{CandidateStatus, FilterState, FilterStatus, GenerationRole, GenerationStatus, ShadowStatus};
 
 /// An order waits while a file is compiled; after this long it is given up.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -12,6 +12,7 @@ use std::{
 use prometheus::IntGauge;
 use serde::{Deserialize, Serialize};
 
+use super::shadow::ShadowTally;
 use crate::telemetry::metrics::Metrics;
 
 /// What becomes of a filter's messages and connections. Of one process, and forgotten when it ends.
@@ -60,6 +61,7 @@ pub(super) struct Control {
     gauges: [IntGauge; Mode::ALL.len()],
     /// Connections that were given a lot.
     lots: AtomicU64,
+    shadow: ShadowTally,
 }
 
 impl Controls {
@@ -80,9 +82,10 @@ impl Controls {
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl Control {
-    fn new(metrics: &Metrics, filter: &str) -> Self {
+    fn new(metrics: &Arc<Metrics>, filter: &Arc<str>) -> Self {
         let gauges = Mode::ALL.map(|mode| metrics.filter_mode(filter, mode.label()));
-        let control = Self { mode: AtomicU8::new(0), gauges, lots: AtomicU64::new(0) };
+        let shadow = ShadowTally::new(metrics, filter);
+        let control = Self { mode: AtomicU8::new(0), gauges, lots: AtomicU64::new(0), shadow };
         control.set_mode(Mode::Serve);
         control
     }
@@ -98,6 +101,11 @@ impl Control {
             gauge.set((known == mode).into());
         }
         Mode::ALL.get(usize::from(before)).copied().unwrap_or_default()
+    }
+
+    /// What its shadows said.
+    pub(super) fn shadow(&self) -> &ShadowTally {
+        &self.shadow
     }
 
     /// A place on the line of all connections, as a fraction of 2⁶⁴. Those of successive connections are spread evenly:

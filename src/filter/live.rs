@@ -52,7 +52,6 @@ pub(super) struct Lacking {
 #[derive(Debug)]
 pub(super) struct Drawn<'a> {
     pub(super) serving: &'a Arc<Generation>,
-    #[expect(dead_code, reason = "asked from the next change on")]
     pub(super) shadow: Option<&'a Arc<Generation>>,
 }
 

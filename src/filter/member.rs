@@ -1,6 +1,7 @@
 //! One filter of one connection: its session in an instance, and what happens when that instance is lost.
 
 mod late;
+mod shadowed;
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,6 +25,7 @@ use super::{
     interest::Interest,
     pool::{Place, Pool},
     request::with_handshake,
+    shadow::Shadow,
     tally::{Ending, Hook},
     turn::Turn,
 };
@@ -43,6 +45,8 @@ pub(super) struct Member {
     seating: Rc<Turn>,
     /// It was never asked about the connection.
     late: Cell<bool>,
+    /// Another generation that is asked after it, and never obeyed.
+    shadow: RefCell<Option<Shadow>>,
 }
 
 enum Seat {
@@ -97,6 +101,7 @@ impl Member {
             next_tick: Cell::default(),
             seating: Rc::default(),
             late: Cell::new(false),
+            shadow: RefCell::default(),
         }
     }
 
@@ -141,15 +146,6 @@ impl Member {
             Ok(Err(rejection)) => Resumed::Rejected(rejection),
             Err(fault) => Resumed::Fault(fault),
         }
-    }
-
-    pub(super) fn next_tick(&self) -> Option<Instant> {
-        self.next_tick.get().filter(|_| !self.generation().is_bypassed())
-    }
-
-    /// The tick of now is being made.
-    pub(super) fn ticked(&self, now: Instant) {
-        self.next_tick.set(self.interest.get().tick().map(|every| now + every));
     }
 
     /// `on-message`, in a fresh instance where the session's own is lost.
@@ -223,6 +219,7 @@ impl Member {
 
     /// `on-close`, where the filter wants it, and the end of the session. Faults are logged here.
     pub(super) async fn close(&self, by: Closer, frame: &CloseFrame) {
+        self.close_shadow(by, frame);
         let Some(session) = self.leave() else { return };
         if self.interest.get().close() {
             let info = CloseInfoParam { code: frame.code_or_1005(), reason: &frame.reason };

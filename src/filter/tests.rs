@@ -1,5 +1,6 @@
 //! Filters end to end below the session: real guests, real files, one worker.
 
+mod canary;
 mod catalogue;
 mod faults;
 mod folder;
@@ -12,5 +13,6 @@ mod order;
 mod modes;
 mod refused;
 mod rollback;
+mod shadow;
 mod speed;
 mod verdicts;

@@ -15,6 +15,7 @@ use super::{quarantine::Quarantined, source::Source};
 use crate::filter::{
     control::{Control, Mode},
     generation::Generation,
+    shadow::ShadowDifference,
 };
 
 /// One filter and its file.
@@ -50,7 +51,25 @@ pub struct FilterStatus {
     pub canary: Option<CandidateStatus>,
     /// What is asked about a share of the new connections and never obeyed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub shadow: Option<CandidateStatus>,
+    pub shadow: Option<ShadowStatus>,
+}
+
+/// A shadow, and how often it agreed since the start.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShadowStatus {
+    /// Its file.
+    #[serde(flatten)]
+    pub candidate: CandidateStatus,
+    /// Answers that did the same.
+    pub same: u64,
+    /// Answers that did not.
+    pub different: u64,
+    /// Calls of the shadow that failed.
+    pub fault: u64,
+    /// Messages, or whole connections, that there was no room to compare.
+    pub skipped: u64,
+    /// The last differences, the newest first.
+    pub differences: Vec<ShadowDifference>,
 }
 
 /// A canary or a shadow, and its file.
@@ -141,6 +160,7 @@ pub(super) struct Board {
 pub(super) struct Row {
     status: FilterStatus,
     control: Arc<Control>,
+    shadow: Option<CandidateStatus>,
     generations: Vec<(GenerationRole, Weak<Generation>)>,
 }
 
@@ -201,15 +221,17 @@ impl Row {
             rollback_to: source.current.as_ref().and(source.history.last()).map(|good| good.digest.short()),
             quarantine,
             canary: canary.map(CandidateStatus::new),
-            shadow: shadow.map(CandidateStatus::new),
+            shadow: None,
         };
-        Self { status, control: source.control.clone(), generations }
+        let shadow = shadow.map(CandidateStatus::new);
+        Self { status, control: source.control.clone(), shadow, generations }
     }
 
     fn status(&self) -> FilterStatus {
         let there = self.generations.iter().filter_map(|(role, generation)| Some((role, generation.upgrade()?)));
         let generations = there.map(|(role, generation)| GenerationStatus::new(&generation, *role)).collect();
-        FilterStatus { generations, mode: self.control.mode(), ..self.status.clone() }
+        let shadow = self.shadow.clone().map(|candidate| ShadowStatus::new(candidate, &self.control));
+        FilterStatus { generations, mode: self.control.mode(), shadow, ..self.status.clone() }
     }
 }
 
@@ -222,6 +244,14 @@ impl CandidateStatus {
             error: source.error.clone(),
             generation: source.current.as_ref().map(|current| current.digest().short()),
         }
+    }
+}
+
+impl ShadowStatus {
+    fn new(candidate: CandidateStatus, control: &Control) -> Self {
+        let [same, different, fault, skipped] = control.shadow().counts();
+        let differences = control.shadow().differences();
+        Self { candidate, same, different, fault, skipped, differences }
     }
 }
 

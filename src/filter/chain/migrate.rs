@@ -64,6 +64,12 @@ pub(super) async fn migrate(old: Rc<Inner>, spec: Arc<ChainSpec>) -> Migration {
         release(moved);
         return Migration::Kept;
     }
+    for ((plan, member), slot) in plans.iter().zip(&members).zip(spec.slots()) {
+        if let Plan::Replace(before, _) = plan {
+            member.take_shadow_of(before);
+        }
+        member.follow_shadow(slot.shadow.as_ref(), &old.instances);
+    }
     let replaced = plans.into_iter().filter_map(|plan| match plan {
         Plan::Replace(member, _) => Some(member),
         Plan::Keep(_) | Plan::Add(_) | Plan::Late(_) => None,

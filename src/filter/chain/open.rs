@@ -14,6 +14,7 @@ use crate::{
         live::{ChainSpec, Drawn},
         member::{Member, Opened},
         pool::Instances,
+        shadow::Shadow,
         tally::Hook,
     },
     message::CloseFrame,
@@ -32,13 +33,20 @@ pub(super) async fn open(
     }
     let mut opening = Opening { admission: Admission::default(), members: Vec::with_capacity(spec.slots().len()) };
     for slot in spec.slots() {
-        let Drawn { serving, shadow: _ } = slot.draw();
+        let Drawn { serving, shadow } = slot.draw();
         let pool = instances.pool(serving);
         if serving.is_bypassed() {
             opening.members.push(Rc::new(Member::late(pool, request.clone())));
             continue;
         }
         let opened = Member::open(pool, request.clone()).await;
+        if let Some(shadow) = shadow {
+            let shadow = Shadow::start(instances.pool(shadow), request.clone(), &opened);
+            // One that the filter refuses ends with its comparison.
+            if let Opened::Admitted(member, _) | Opened::Failed(member, _) = &opened {
+                member.set_shadow(shadow);
+            }
+        }
         if let Err(refused) = opening.take(serving.filter(), opened, &request) {
             opening.abort();
             return Err(refused);

@@ -3,6 +3,8 @@
 
 use std::{rc::Rc, sync::Arc};
 
+use tokio::time::Instant;
+
 use super::{Member, NoAnswer};
 use crate::{
     filter::{OpeningRequest, generation::Generation, interest::Interest, pool::Pool},
@@ -39,5 +41,14 @@ impl Member {
 
     pub(in crate::filter) fn generation(&self) -> &Arc<Generation> {
         self.pool.generation()
+    }
+
+    pub(in crate::filter) fn next_tick(&self) -> Option<Instant> {
+        self.next_tick.get().filter(|_| !self.generation().is_bypassed())
+    }
+
+    /// The tick of now is being made.
+    pub(in crate::filter) fn ticked(&self, now: Instant) {
+        self.next_tick.set(self.interest.get().tick().map(|every| now + every));
     }
 }
