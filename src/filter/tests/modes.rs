@@ -6,8 +6,9 @@ use crate::{
     config::FailurePolicy,
     filter::{
         FilterState, Mode, NotAdmitted, OrderError,
-        test_support::{Bed, Started, hear, say},
+        test_support::{Bed, Started, hear, say, words},
     },
+    message::{Direction, Kind, Message},
 };
 
 fn mode_metric(started: &Started, filter: &str) -> Vec<&'static str> {
@@ -40,9 +41,9 @@ fn a_connection_that_opened_meanwhile_is_taken_over_with_its_next_message() {
         started.catalogue.set_mode("faulty", Mode::Bypass).unwrap();
         let chain = worker.open().await;
         assert_eq!(say(&chain, "resumed").await, "pass resumed");
-        assert!(!chain.wants(crate::message::Direction::ToUpstream, crate::message::Kind::Text));
+        assert!(!chain.wants(Direction::ToUpstream, Kind::Text));
         started.catalogue.set_mode("faulty", Mode::Serve).unwrap();
-        assert!(chain.wants(crate::message::Direction::ToUpstream, crate::message::Kind::Text));
+        assert!(chain.wants(Direction::ToUpstream, Kind::Text));
         assert_eq!(say(&chain, "resumed").await, "client resumed cause=added state=none");
         assert_eq!(say(&chain, "count").await, "client count 2");
     });
@@ -97,6 +98,18 @@ fn a_refusing_filter_keeps_new_connections_out_and_closes_nothing() {
         assert_eq!(hear(&chain, "m").await, "pass m #1");
         started.catalogue.set_mode("stamp", Mode::Serve).unwrap();
         assert_eq!(hear(&worker.open().await, "m").await, "pass m #1");
+    });
+}
+
+#[test]
+fn deliveries_pass_a_bypassed_filter() {
+    let bed = Bed::new().filter("faulty", "guest_faulty", json!({"modes": ["delivery"]})).route(&["faulty"]);
+    bed.run(async |started, worker| {
+        let chain = worker.open().await;
+        let deliver = async || words(chain.on_delivery("news", Message::text("m")).await);
+        assert_eq!(deliver().await, "pass delivery news: m");
+        started.catalogue.set_mode("faulty", Mode::Bypass).unwrap();
+        assert_eq!(deliver().await, "pass m");
     });
 }
 

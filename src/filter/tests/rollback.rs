@@ -19,11 +19,14 @@ fn build(of: &str, letter: u8) -> Vec<u8> {
 
 async fn publish(started: &Started, worker: &Worker, file: &str, bytes: &[u8]) {
     let before = worker.instances.live();
-    let listed = |started: &Started| started.catalogue.status().into_iter().map(|status| status.generation).collect();
-    let listed_before: Vec<_> = listed(started);
+    let listed = || {
+        let mut all = started.catalogue.status().into_iter();
+        all.find(|status| status.file.ends_with(file)).map(|status| status.generation)
+    };
+    let listed_before = listed();
     started.write(file, bytes);
     until("it is live", || !Arc::ptr_eq(&before, &worker.instances.live())).await;
-    until("it is listed", || listed(started) != listed_before).await;
+    until("it is listed", || listed() != listed_before).await;
     keep_compiled(&worker.instances.live());
 }
 
