@@ -34,9 +34,8 @@ pub(super) struct Host {
     pub(super) limiter: Limiter,
     log: Arc<GuestLog>,
     custom: CustomHandle,
-    /// The filter is asked and not obeyed: nothing that it does may reach anything outside. Imports that do answer as if
-    /// there were no right; its metrics and log lines carry a name of their own.
-    #[expect(dead_code, reason = "for imports that reach something")]
+    /// The filter is asked and not obeyed: nothing that it does may reach a connection. It has no rights besides, see
+    /// [`Settings`](super::generation::Settings); its metrics and log lines carry a name of their own.
     pub(super) shadow: bool,
     /// The connections of the instance's sessions, for log lines.
     connections: Slab<Arc<str>>,

@@ -219,10 +219,14 @@ impl Started {
         self.catalogue.status().into_iter().find(|status| status.name == name).unwrap()
     }
 
+    /// The metrics page.
+    pub(super) fn families(&self) -> String {
+        String::from_utf8(self.metrics.encode().unwrap()).unwrap()
+    }
+
     /// A line of the metrics page that begins like this.
     pub(super) fn metric(&self, line: &str) -> Option<f64> {
-        let text = String::from_utf8(self.metrics.encode().unwrap()).unwrap();
-        text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok())
+        self.families().lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok())
     }
 
     /// How many faults of a kind a filter has had.

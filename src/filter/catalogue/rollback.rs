@@ -112,8 +112,8 @@ impl Source {
                     filter,
                     file,
                     sha256,
-                    "a file is quarantined by rollback and nothing else is there: the filter is not live and its routes \
-                     refuse connections, until the file is another one or the quarantine is lifted"
+                    "a file is quarantined by rollback and nothing else is there: the filter is not live, and routes that \
+                     have it refuse connections, until the file is another one or the quarantine is lifted"
                 ),
             }
         }

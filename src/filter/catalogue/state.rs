@@ -12,7 +12,7 @@ use super::{
     status::Row,
 };
 use crate::{
-    config::{Candidate, ChainSource, Config},
+    config::{Allow, Candidate, ChainSource, Config},
     filter::{
         engine::Engine,
         generation::{Digest256, Role, Settings},
@@ -92,7 +92,11 @@ impl State {
         for key in self.unused(&used) {
             let file = key.path.display().to_string();
             match self.load_now(&key) {
-                Ok(()) => tracing::info!(filter = key.name, file, "a filter is loaded that no route uses"),
+                Ok(()) if self.sources.get(&key).is_some_and(|source| source.current.is_some()) => {
+                    tracing::info!(filter = key.name, file, "a filter is loaded that no route uses");
+                }
+                // Quarantined, and said to be.
+                Ok(()) => {}
                 Err(error) => {
                     let cause = source_of(&error);
                     tracing::warn!(
@@ -206,7 +210,11 @@ impl State {
 
     /// From now on there is a source for it.
     fn enter(&mut self, key: &Key) {
-        let filter = self.settings_of(&key.name);
+        let mut filter = self.settings_of(&key.name);
+        if key.role == Role::Shadow {
+            // It is asked and not obeyed: without a right, imports that reach something answer that it is denied.
+            filter.allow = Allow::default();
+        }
         let largest_payload = self.largest_payload(&key.name);
         let engine = &self.engine;
         self.sources.entry(key.clone()).or_insert_with(|| {

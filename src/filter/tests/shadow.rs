@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use serde_json::{Value, json};
 
 use crate::{
-    config::Candidate,
+    config::{Allow, Candidate},
     filter::{
         Closer, ShadowStatus,
         test_support::{Bed, Started, guest, hear, say, until},
@@ -195,6 +195,30 @@ fn what_it_keeps_for_a_session_moves_to_its_next_version() {
         assert!(worker.migrate(&mut chain).await);
         assert_eq!(hear(&chain, "m").await, "pass m #7");
         assert_eq!(until_compared(started, 7).await.same, 7);
+    });
+}
+
+#[test]
+fn it_has_no_rights_and_what_it_reports_is_marked_or_dropped() {
+    let mut bed = with_shadow("stamp", "guest_faulty", 100, json!({"direction": "both"}));
+    bed.config.filters.get_mut("main").unwrap().allow.upstreams = vec!["billing".to_owned()];
+    bed.run(async |started, worker| {
+        let live = worker.instances.live().chain("main");
+        let slot = &live.slots()[0];
+        assert_eq!(slot.main.settings().allow.upstreams, ["billing"]);
+        assert_eq!(slot.shadow.as_ref().unwrap().generation.settings().allow, Allow::default());
+        let chain = worker.open().await;
+        for command in ["reason:why", "metric-flood:1"] {
+            assert!(hear(&chain, command).await.starts_with("pass "));
+        }
+        until_compared(started, 3).await;
+        let families = started.families();
+        let of = |part: &str, filter: &str| {
+            let filter = format!("filter=\"{filter}\"");
+            families.lines().any(|line| line.contains(part) && line.contains(&filter))
+        };
+        assert!(of("filter_custom", "main@shadow") && !of("filter_custom", "main"), "{families}");
+        assert!(!of("filter_reasons", "main@shadow") && !of("filter_reasons", "main"), "{families}");
     });
 }
 
