@@ -1,14 +1,20 @@
-//! What operators and their tools ask the gateway: is it alive, is it ready, what does it count, which filters run.
+//! What operators and their tools ask the gateway: is it alive, is it ready, what does it count, which filters run; and
+//! what they tell it about filters.
 
 mod readiness;
 mod guard;
+mod filters;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -18,8 +24,11 @@ use tokio::{
 };
 
 use self::guard::Guard;
-pub use self::readiness::{Readiness, Reason};
-use crate::{filter::FilterStatus, http_head::problem_json, telemetry::metrics::Metrics};
+pub use self::{
+    filters::{Answered, Filters},
+    readiness::{Readiness, Reason},
+};
+use crate::{http_head::problem_json, telemetry::metrics::Metrics};
 
 /// Connections at once; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
@@ -45,16 +54,12 @@ const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.
 pub struct AdminState {
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
-    filters: Box<dyn Fn() -> Vec<FilterStatus> + Send + Sync>,
+    filters: Arc<dyn Filters>,
 }
 
 impl AdminState {
-    /// `filters` lists every known filter; it is called for each request and must not block.
-    pub fn new(
-        metrics: Arc<Metrics>,
-        readiness: Arc<Readiness>,
-        filters: Box<dyn Fn() -> Vec<FilterStatus> + Send + Sync>,
-    ) -> Self {
+    /// Where the API looks and whom it asks.
+    pub fn new(metrics: Arc<Metrics>, readiness: Arc<Readiness>, filters: Arc<dyn Filters>) -> Self {
         Self { metrics, readiness, filters }
     }
 }
@@ -94,8 +99,8 @@ async fn accept(listener: TcpListener, api: Arc<Api>) {
 
 async fn serve_connection(stream: TcpStream, api: Arc<Api>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = api.answer(&request);
-        std::future::ready(Ok::<_, Infallible>(response))
+        let api = Arc::clone(&api);
+        async move { Ok::<_, Infallible>(api.answer(request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -128,24 +133,73 @@ enum Surface {
 }
 
 #[derive(Clone, Copy)]
-enum Page {
+enum Page<'a> {
     Live,
     Ready,
     Metrics,
     Filters,
+    Filter(&'a str),
+    Mode(&'a str),
+    Rollback(&'a str),
+    Quarantine { filter: &'a str, sha256: &'a str },
+}
+
+impl<'a> Page<'a> {
+    fn of(path: &'a str) -> Option<Self> {
+        Some(match path {
+            "/livez" | "/healthz" => Self::Live,
+            "/readyz" => Self::Ready,
+            "/metrics" => Self::Metrics,
+            "/v1/filters" => Self::Filters,
+            _ => {
+                // Names of filters have no character that a URL would have to escape.
+                let below: Vec<_> = path.strip_prefix("/v1/filters/")?.split('/').collect();
+                match below[..] {
+                    [filter] if !filter.is_empty() => Self::Filter(filter),
+                    [filter, "mode"] => Self::Mode(filter),
+                    [filter, "rollback"] => Self::Rollback(filter),
+                    [filter, "quarantine", sha256] => Self::Quarantine { filter, sha256 },
+                    _ => return None,
+                }
+            }
+        })
+    }
+
+    /// Is it for probes from elsewhere too?
+    fn is_for_health(self) -> bool {
+        match self {
+            Self::Live | Self::Ready | Self::Metrics => true,
+            Self::Filters | Self::Filter(_) | Self::Mode(_) | Self::Rollback(_) | Self::Quarantine { .. } => false,
+        }
+    }
+
+    fn methods(self) -> (&'static [Method], HeaderValue) {
+        match self {
+            Self::Live | Self::Ready | Self::Metrics | Self::Filters | Self::Filter(_) => {
+                (&[Method::GET, Method::HEAD], HeaderValue::from_static("GET, HEAD"))
+            }
+            Self::Mode(_) | Self::Rollback(_) => (&[Method::POST], HeaderValue::from_static("POST")),
+            Self::Quarantine { .. } => (&[Method::DELETE], HeaderValue::from_static("DELETE")),
+        }
+    }
 }
 
 impl Api {
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let Some(page) = self.page(request.uri().path()) else {
-            return self.refused(request).unwrap_or_else(|| problem(StatusCode::NOT_FOUND, None));
+    async fn answer<B: Body<Error: std::error::Error + Send + Sync + 'static>>(
+        &self,
+        request: Request<B>,
+    ) -> Response<Full<Bytes>> {
+        let path = request.uri().path().to_owned();
+        let Some(page) = self.page(&path) else {
+            return self.refused(&request).unwrap_or_else(|| problem(StatusCode::NOT_FOUND, None));
         };
-        if let Some(refused) = self.refused(request) {
+        if let Some(refused) = self.refused(&request) {
             return refused;
         }
-        if request.method() != Method::GET && request.method() != Method::HEAD {
+        let (methods, allow) = page.methods();
+        if !methods.contains(request.method()) {
             let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, None);
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            response.headers_mut().insert(header::ALLOW, allow);
             return response;
         }
         match page {
@@ -155,25 +209,19 @@ impl Api {
                 Ok(text) => answer(StatusCode::OK, PROMETHEUS, text),
                 Err(error) => failed(&error),
             },
-            Page::Filters => match serde_json::to_vec(&(self.state.filters)()) {
-                Ok(json) => answer(StatusCode::OK, JSON, json),
-                Err(error) => failed(&error),
-            },
+            Page::Filters => json(&self.state.filters.status()),
+            Page::Filter(name) => self.filter(name),
+            Page::Mode(filter) => self.set_mode(filter, request).await,
+            Page::Rollback(filter) => self.roll_back(filter, request).await,
+            Page::Quarantine { filter, sha256 } => self.lift_quarantine(filter, sha256).await,
         }
     }
 
-    fn page(&self, path: &str) -> Option<Page> {
-        let page = match path {
-            "/livez" | "/healthz" => Page::Live,
-            "/readyz" => Page::Ready,
-            "/metrics" => Page::Metrics,
-            "/v1/filters" => Page::Filters,
-            _ => return None,
-        };
-        match (&self.surface, page) {
-            (Surface::Admin(_), _) | (Surface::Health, Page::Live | Page::Ready | Page::Metrics) => Some(page),
-            (Surface::Health, Page::Filters) => None,
-        }
+    fn page<'a>(&self, path: &'a str) -> Option<Page<'a>> {
+        Page::of(path).filter(|page| match self.surface {
+            Surface::Admin(_) => true,
+            Surface::Health => page.is_for_health(),
+        })
     }
 
     /// A browser that was led here by another site is turned away.
@@ -208,6 +256,13 @@ fn answer(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Resp
     ];
     response.headers_mut().extend(headers);
     response
+}
+
+fn json(value: &impl serde::Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(value) {
+        Ok(json) => answer(StatusCode::OK, JSON, json),
+        Err(error) => failed(&error),
+    }
 }
 
 fn problem(status: StatusCode, detail: Option<&str>) -> Response<Full<Bytes>> {

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod connect;
+mod filter;
 mod url;
 
 use std::{
@@ -14,11 +15,11 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use http::{HeaderName, HeaderValue};
 
-use self::url::WsUrl;
+use self::{filter::FilterCommand, url::WsUrl};
 use crate::{
     auth::Authenticators,
     config::{Config, ConfigErrors, Warning},
-    filter,
+    filter::{Memories, compile_stdin},
     gateway::{self, GatewayError},
     http_head::{is_of_the_connection, is_token},
     telemetry::{logs, metrics::Metrics},
@@ -41,6 +42,9 @@ Examples:
   Run a configuration, and talk to one of its routes:
     wsgate run --config wsgate.toml
     wsgate connect ws://127.0.0.1:8080/echo
+  Look at its filters, and take the last change of one back:
+    wsgate filter ls
+    wsgate filter rollback redact
 
 Exit codes:
   0   it went well
@@ -87,10 +91,13 @@ enum Command {
     #[command(hide = true)]
     CompileFilter {
         #[arg(long)]
-        memories: filter::Memories,
+        memories: Memories,
         #[arg(long)]
         parent: i32,
     },
+    /// List and steer the filters of a running gateway, over its admin API
+    #[command(subcommand)]
+    Filter(FilterCommand),
 }
 
 #[derive(Args, Debug)]
@@ -134,7 +141,8 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run(arguments),
         Command::Check { config } => check(&config),
         Command::Connect(arguments) => connect::main(arguments),
-        Command::CompileFilter { memories, parent } => filter::compile_stdin(memories, parent),
+        Command::CompileFilter { memories, parent } => compile_stdin(memories, parent),
+        Command::Filter(command) => filter::main(command),
     }
 }
 

@@ -10,6 +10,7 @@ mod limits;
 mod fault;
 mod allowance;
 mod tally;
+mod control;
 mod host;
 mod generation;
 mod compile;
@@ -24,6 +25,7 @@ mod pool;
 mod live;
 mod edits;
 mod member;
+mod shadow;
 mod chain;
 mod catalogue;
 #[cfg(test)]
@@ -36,13 +38,18 @@ use std::{cell::RefCell, future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync
 pub use crate::identity::Identity;
 use crate::message::{CloseFrame, Direction, Message};
 
-pub use catalogue::{Catalogue, FilterState, FilterStatus, GenerationStatus, LoadError};
+pub use catalogue::{
+    CandidateStatus, Catalogue, FilterState, FilterStatus, GenerationRole, GenerationStatus, LoadError, OrderError,
+    Quarantined, RolledBack, ShadowStatus,
+};
 pub use chain::Chain;
 pub use compile::NotAFilter;
 pub use compiler::{Compiler, NotCompiled, compile_stdin};
+pub use control::Mode;
 pub use engine::Memories;
 pub use live::{ChainSpec, Live};
 pub use pool::Instances;
+pub use shadow::{ShadowDifference, ShadowVerdict};
 
 /// The opening request of a connection, as filters see it. Kept for the life of a session that has filters, because
 /// `resume` receives it again.
@@ -114,6 +121,11 @@ pub enum NotAdmitted {
     },
     /// A filter failed under `fail_closed` (500).
     Fault {
+        /// Which.
+        filter: Arc<str>,
+    },
+    /// A filter of the route keeps new connections out: an operator said so, or there is none to serve (503).
+    Closed {
         /// Which.
         filter: Arc<str>,
     },

@@ -133,12 +133,8 @@ impl Gateway {
     }
 
     fn serve_admin(&mut self, metrics: &Arc<Metrics>, admin: TcpListener, health: Option<TcpListener>) {
-        let catalogue = Arc::clone(&self.catalogue);
-        let state = Arc::new(AdminState::new(
-            Arc::clone(metrics),
-            Arc::clone(&self.readiness),
-            Box::new(move || catalogue.status()),
-        ));
+        let (catalogue, readiness) = (Arc::clone(&self.catalogue), Arc::clone(&self.readiness));
+        let state = Arc::new(AdminState::new(Arc::clone(metrics), readiness, catalogue));
         self.servers.spawn(admin::serve(admin, Arc::clone(&state)));
         if let Some(health) = health {
             self.servers.spawn(admin::serve_health(health, state));

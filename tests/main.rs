@@ -6,6 +6,7 @@ mod support;
 
 mod admin;
 mod autobahn;
+mod candidates;
 mod closes;
 mod code_cache;
 mod command_line;
@@ -18,6 +19,7 @@ mod faults;
 mod faults_under_load;
 mod filters;
 mod folder;
+mod generations;
 mod layout;
 mod messages;
 mod negotiation;

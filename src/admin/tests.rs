@@ -1,17 +1,70 @@
+mod orders;
+
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::filter::FilterState;
+use crate::filter::{FilterState, FilterStatus, Mode, OrderError, RolledBack};
 
 struct Served {
     address: SocketAddr,
     readiness: Arc<Readiness>,
     filters_ready: Arc<AtomicBool>,
+    filters: Arc<Fake>,
+}
+
+/// Knows the filter `redact`, which has one generation before the one that serves, and remembers what it was told.
+#[derive(Default)]
+struct Fake {
+    told: Mutex<Vec<String>>,
+}
+
+impl Fake {
+    fn tell<T>(&self, filter: &str, what: String, answer: T) -> Result<T, OrderError> {
+        if filter != "redact" {
+            return Err(OrderError::UnknownFilter);
+        }
+        self.told.lock().unwrap().push(what);
+        Ok(answer)
+    }
+
+    fn told(&self) -> Vec<String> {
+        std::mem::take(&mut *self.told.lock().unwrap())
+    }
+}
+
+impl Filters for Fake {
+    fn status(&self) -> Vec<FilterStatus> {
+        vec![status("redact")]
+    }
+
+    fn set_mode(&self, filter: &str, mode: Mode) -> Result<Mode, OrderError> {
+        self.tell(filter, format!("mode {mode}"), Mode::Serve)
+    }
+
+    fn roll_back<'a>(&'a self, filter: &'a str) -> Answered<'a, Vec<RolledBack>> {
+        let before = self.told.lock().unwrap().len();
+        let done = match before {
+            0 => self.tell(filter, "rollback".to_owned(), Vec::new()),
+            1 => Err(OrderError::NothingBefore),
+            _ => Err(OrderError::Busy),
+        };
+        if before == 1 {
+            self.told.lock().unwrap().push("nothing".to_owned());
+        }
+        Box::pin(std::future::ready(done))
+    }
+
+    fn lift_quarantine<'a>(&'a self, filter: &'a str, sha256: &'a str) -> Answered<'a, bool> {
+        Box::pin(std::future::ready(self.tell(filter, format!("lift {sha256}"), true)))
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -29,14 +82,15 @@ fn with<F: Future<Output = ()>>(on: On, test: impl FnOnce(Served) -> F) {
         let filters_ready = Arc::new(AtomicBool::new(true));
         let asked = Arc::clone(&filters_ready);
         let readiness = Arc::new(Readiness::new(move || asked.load(Ordering::Relaxed)));
-        let filters = Box::new(|| vec![status("redact")]);
+        let filters = Arc::new(Fake::default());
+        let orders = Arc::clone(&filters);
         let metrics = Arc::new(Metrics::new().unwrap());
         let state = Arc::new(AdminState::new(metrics, Arc::clone(&readiness), filters));
         match on {
             On::Admin => tokio::spawn(serve(listener, state)),
             On::Health => tokio::spawn(serve_health(listener, state)),
         };
-        test(Served { address, readiness, filters_ready }).await;
+        test(Served { address, readiness, filters_ready, filters: orders }).await;
     });
 }
 
@@ -45,12 +99,17 @@ fn status(name: &str) -> FilterStatus {
         name: name.to_owned(),
         file: "redact.wasm".into(),
         state: FilterState::Serving,
+        mode: Mode::Serve,
         error: None,
         generation: Some("0123456789ab".to_owned()),
         loaded_at_unix_ms: None,
         wasm_bytes: 1,
         routes: Vec::new(),
         generations: Vec::new(),
+        rollback_to: None,
+        quarantine: Vec::new(),
+        canary: None,
+        shadow: None,
     }
 }
 
@@ -123,6 +182,17 @@ fn filters_are_json() {
     });
 }
 
+/// A request with a body; what it was answered, and the body of that.
+async fn tell(address: SocketAddr, method: &str, path: &str, media_type: &str, body: &str) -> (String, String) {
+    let length = body.len();
+    let head =
+        format!("Host: localhost\r\nConnection: close\r\nContent-Type: {media_type}\r\nContent-Length: {length}");
+    let answer = send(address, &format!("{method} {path} HTTP/1.1\r\n{head}\r\n\r\n{body}")).await;
+    (status_of(&answer).to_owned(), body_of(&answer).to_owned())
+}
+
+const JSON_TYPE: &str = "application/json";
+
 #[test]
 fn a_head_request_has_no_body_and_the_connection_serves_the_next_one() {
     with(On::Admin, |served| async move {
@@ -135,7 +205,16 @@ fn a_head_request_has_no_body_and_the_connection_serves_the_next_one() {
 #[test]
 fn unknown_paths_and_methods_are_problems() {
     with(On::Admin, |served| async move {
-        for path in ["/", "/livez/", "/Livez", "/v1", "/v1/filters/redact", "//livez"] {
+        for path in [
+            "/",
+            "/livez/",
+            "/Livez",
+            "/v1",
+            "/v1/filters/",
+            "/v1/filters/redact/x",
+            "/v1/filters/redact/quarantine",
+            "//livez",
+        ] {
             let answer = get(served.address, path).await;
             assert_eq!(status_of(&answer), "404", "{path}");
             assert_eq!(body_of(&answer), r#"{"status":404,"title":"Not Found","type":"about:blank"}"#);
@@ -212,6 +291,8 @@ fn the_health_listener_serves_probes_under_any_name_and_nothing_else() {
         served.readiness.started();
         let paths =
             [("/livez", "200"), ("/healthz", "200"), ("/readyz", "200"), ("/metrics", "200"), ("/v1/filters", "404")];
+        let (order, _) = tell(served.address, "POST", "/v1/filters/redact/rollback", JSON_TYPE, "").await;
+        assert_eq!(order, "404");
         for (path, expected) in paths {
             let request = format!("GET {path} HTTP/1.1\r\nHost: pod-7.example\r\nConnection: close\r\n\r\n");
             assert_eq!(status_of(&send(served.address, &request).await), expected, "{path}");

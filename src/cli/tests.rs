@@ -27,6 +27,12 @@ fn the_help_is_what_it_was() {
         let help = command.find_subcommand_mut(name).unwrap().render_long_help().to_string();
         assert_snapshot(&format!("{name}.txt"), &help);
     }
+    let filter = command.find_subcommand_mut("filter").unwrap();
+    assert_snapshot("filter.txt", &filter.render_long_help().to_string());
+    for name in ["ls", "rollback", "mode"] {
+        let help = filter.find_subcommand_mut(name).unwrap().render_long_help().to_string();
+        assert_snapshot(&format!("filter_{name}.txt"), &help);
+    }
 }
 
 #[test]
@@ -42,6 +48,10 @@ fn what_is_documented_is_accepted() {
         "wsgate run --upstream ws://a:1 --filter a.wasm --filter b.wasm --listen 0.0.0.0:80 --admin [::1]:9901",
         "wsgate check --config wsgate.toml",
         "wsgate connect ws://127.0.0.1:8080/echo",
+        "wsgate filter ls",
+        "wsgate filter ls --json --admin http://[::1]:9902",
+        "wsgate filter rollback redact",
+        "wsgate filter mode redact bypass --admin http://localhost",
         "wsgate connect wss://example.com -H X-A:~1 --header X-A:2 --subprotocol a --subprotocol b",
     ] {
         assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
@@ -55,6 +65,15 @@ fn anything_else_is_a_usage_error() {
         "wsgate serve",
         "wsgate run",
         "wsgate run --config a --upstream ws://a",
+        "wsgate filter",
+        "wsgate filter rollback",
+        "wsgate filter rollback ../mode",
+        "wsgate filter mode redact",
+        "wsgate filter mode redact off",
+        "wsgate filter ls --admin 127.0.0.1:9901",
+        "wsgate filter ls --admin https://127.0.0.1:9901",
+        "wsgate filter ls --admin http://127.0.0.1:9901/v1",
+        "wsgate filter ls --admin http://user@127.0.0.1:9901",
         "wsgate run --config a --filter b.wasm",
         "wsgate run --config a --listen 127.0.0.1:80",
         "wsgate run --config a --admin 127.0.0.1:80",

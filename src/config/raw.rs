@@ -58,8 +58,8 @@ pub(super) struct RawServer {
     /// Where filters are looked for.
     #[schemars(extend("default" = "filters"))]
     pub(super) filter_dir: Optional<String>,
-    /// Where the gateway keeps what a restart should find again: the cache of compiled filters. Default: a temporary
-    /// folder, removed at the end.
+    /// Where the gateway keeps what a restart should find again: compiled filters, and which files were rolled back
+    /// from. Default: a temporary folder, removed at the end.
     pub(super) state_dir: Optional<String>,
     /// Time between SIGTERM and the first close, in which readiness is refused and connections are still accepted.
     #[schemars(extend("default" = "5s"))]
@@ -217,6 +217,22 @@ pub(super) struct RawFilter {
     pub(super) sha256: Option<Sha256>,
     /// What the filter may do beyond deciding about messages; nothing by default.
     pub(super) allow: Table<RawAllow>,
+    /// Another component that serves a share of the new connections.
+    pub(super) canary: Optional<Table<RawCandidate>>,
+    /// Another component that is asked about a share of the new connections and never obeyed.
+    pub(super) shadow: Optional<Table<RawCandidate>>,
+}
+
+/// Another component for a share of the new connections.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["file", "percent"]))]
+pub(super) struct RawCandidate {
+    /// The component; watched, and loaded anew when it changes.
+    pub(super) file: Optional<String>,
+    /// Share of the new connections.
+    #[schemars(range(min = 0, max = 100))]
+    pub(super) percent: Optional<Count>,
 }
 
 /// Do sessions share an instance?

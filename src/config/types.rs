@@ -156,6 +156,19 @@ pub struct Filter {
     pub sha256: Option<[u8; 32]>,
     /// What the filter may do beyond deciding about messages.
     pub allow: Allow,
+    /// Another component that serves a share of the new connections.
+    pub canary: Option<Candidate>,
+    /// Another component that is asked about a share of the new connections and never obeyed.
+    pub shadow: Option<Candidate>,
+}
+
+/// `[filters.*] canary` or `shadow`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Candidate {
+    /// The component, absolute.
+    pub file: PathBuf,
+    /// Share of the new connections, 0 to 100.
+    pub percent: u8,
 }
 
 /// `[filters.*] allow`: nothing that is not named here is granted.
@@ -182,6 +195,8 @@ impl Filter {
             memory_limit_bytes: 64 << 20,
             sha256: None,
             allow: Allow::default(),
+            canary: None,
+            shadow: None,
         }
     }
 }
@@ -200,6 +215,8 @@ impl fmt::Debug for Filter {
             .field("memory_limit_bytes", &self.memory_limit_bytes)
             .field("sha256", &self.sha256)
             .field("allow", &self.allow)
+            .field("canary", &self.canary)
+            .field("shadow", &self.shadow)
             .finish_non_exhaustive()
     }
 }

@@ -2,8 +2,13 @@
 //! whatever changes is loaded, tried out and published, or refused loudly while the last good generation serves on.
 
 mod folder;
+mod quarantine;
+mod orders;
+mod rollback;
 mod source;
 mod state;
+mod files;
+mod chains;
 mod status;
 mod watch;
 
@@ -12,23 +17,34 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::SyncSender,
     },
+    time::Duration,
 };
 
-use tokio::sync::watch as latest;
+use tokio::{
+    sync::{oneshot, watch as latest},
+    time::timeout,
+};
 
 use super::{
     compile::NotAFilter,
     compiler::{Compiler, NotCompiled},
+    control::Mode,
     engine::Engine,
     live::Live,
 };
 use crate::{config::Config, telemetry::metrics::Metrics};
+use orders::{Answer, Order, Orders};
 use state::State;
 use status::Board;
 
-pub use status::{FilterState, FilterStatus, GenerationStatus};
+pub use orders::OrderError;
+pub use quarantine::Quarantined;
+pub use rollback::RolledBack;
+pub use status::{CandidateStatus, FilterState, FilterStatus, GenerationRole, GenerationStatus, ShadowStatus};
+
+/// An order waits while a file is compiled; after this long it is given up.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the gateway cannot start with these filters.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +86,15 @@ pub enum LoadError {
         #[source]
         source: std::io::Error,
     },
+    /// What earlier runs left cannot be read.
+    #[error("{}: what was rolled back from cannot be read; repair the file, or remove it to forget all of it", file.display())]
+    Quarantine {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Two files of a folder have one name.
     #[error("filters_folder {}: {first:?} and {second:?} are both the filter {filter:?}", path.display())]
     Duplicate {
@@ -97,7 +122,7 @@ pub struct Catalogue {
     live: latest::Receiver<Arc<Live>>,
     board: Arc<Board>,
     stopped: Arc<AtomicBool>,
-    wake: SyncSender<()>,
+    orders: Arc<Orders>,
 }
 
 impl Catalogue {
@@ -112,15 +137,15 @@ impl Catalogue {
             engine.compiler().try_out(&engine).map_err(LoadError::Compiler)?;
         }
         let board = Arc::<Board>::default();
-        let mut state = State::new(engine, config);
+        let mut state = State::new(engine, config)?;
         let live = Arc::new(state.start()?);
         state.published(&live);
         board.post(state.rows(), state.complete());
         let (publish, subscribe) = latest::channel(live);
         let stopped = Arc::new(AtomicBool::new(false));
-        let wake = watch::start(state, publish, board.clone(), stopped.clone())
+        let orders = watch::start(state, publish, board.clone(), stopped.clone())
             .map_err(|error| LoadError::Engine(error.into()))?;
-        Ok(Self { live: subscribe, board, stopped, wake })
+        Ok(Self { live: subscribe, board, stopped, orders })
     }
 
     /// What is live, now and after each change.
@@ -135,6 +160,49 @@ impl Catalogue {
         self.board.status()
     }
 
+    /// Sets what becomes of a filter's messages and connections, from the next message on. Answers what it was.
+    ///
+    /// # Errors
+    /// No such filter.
+    pub fn set_mode(&self, filter: &str, mode: Mode) -> Result<Mode, OrderError> {
+        let control = self.board.control(filter).ok_or(OrderError::UnknownFilter)?;
+        let before = control.set_mode(mode);
+        if before != mode {
+            tracing::warn!(filter, mode = mode.label(), before = before.label(), "the mode of a filter was set");
+            // Ticks stand still while a filter is bypassed. Where the list is full, sessions take a turn anyway.
+            let _ = self.orders.give(Order::Rouse);
+        }
+        Ok(before)
+    }
+
+    /// Goes back to the generation that served before; open sessions move, and what served is not loaded again.
+    ///
+    /// # Errors
+    /// Nothing changed.
+    pub async fn roll_back(&self, filter: &str) -> Result<Vec<RolledBack>, OrderError> {
+        let filter = filter.to_owned();
+        self.order(|answer| Order::RollBack { filter, answer }).await
+    }
+
+    /// Lets a content of a filter's file, named by its SHA-256 in hexadecimal, be loaded again. Answers whether a restart
+    /// will know.
+    ///
+    /// # Errors
+    /// It was not in quarantine.
+    pub async fn lift_quarantine(&self, filter: &str, sha256: &str) -> Result<bool, OrderError> {
+        let (filter, sha256) = (filter.to_owned(), sha256.to_ascii_lowercase());
+        self.order(|answer| Order::Lift { filter, sha256, answer }).await
+    }
+
+    async fn order<T>(&self, order: impl FnOnce(Answer<T>) -> Order) -> Result<T, OrderError> {
+        let (answer, answered) = oneshot::channel();
+        self.orders.give(order(answer))?;
+        match timeout(ORDER_TIMEOUT, answered).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) | Err(_) => Err(OrderError::Busy),
+        }
+    }
+
     /// Is every filter there that a route needs?
     #[must_use]
     pub fn ready(&self) -> bool {
@@ -145,8 +213,7 @@ impl Catalogue {
 impl Drop for Catalogue {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::SeqCst);
-        // A full channel wakes the thread as well.
-        let _ = self.wake.try_send(());
+        self.orders.wake();
     }
 }
 

@@ -74,7 +74,7 @@ impl Chain {
     /// Does any filter want such messages? Where none does, the message passes without a run.
     #[must_use]
     pub fn wants(&self, direction: Direction, kind: Kind) -> bool {
-        self.inner.members.iter().any(|member| member.interest().message(direction, kind))
+        self.inner.members.iter().any(|member| member.hears(direction, kind) || member.is_shadowed(direction, kind))
     }
 
     /// A relayed message, in its direction's order.

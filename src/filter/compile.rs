@@ -8,8 +8,8 @@ use wasmtime::component::Component;
 use super::{
     bindings::FilterHttpPre,
     compiler::NotCompiled,
-    engine::Engine,
-    generation::{Digest256, Generation, Settings},
+    engine::{Code, Engine},
+    generation::{Digest256, Generation, Role, Settings},
     host::Host,
     instance::Instance,
 };
@@ -84,14 +84,26 @@ pub enum NotAFilter {
 pub(super) fn load(
     engine: &Arc<Engine>,
     filter: &Arc<str>,
+    role: Role,
     bytes: &[u8],
-    code: Digest256,
+    content: Digest256,
     settings: Settings,
 ) -> Result<Arc<Generation>, NotAFilter> {
     check_header(bytes)?;
-    let digest = settings.digest(&code);
-    let code = engine.compiled(code, |in_use| compile(engine, bytes, code, in_use))?;
-    let generation = Arc::new(Generation::new(engine, filter.clone(), digest, settings, code));
+    let code = engine.compiled(content, |in_use| compile(engine, bytes, content, in_use))?;
+    revive(engine, filter, role, content, settings, code)
+}
+
+/// Tries out what was compiled before.
+pub(super) fn revive(
+    engine: &Arc<Engine>,
+    filter: &Arc<str>,
+    role: Role,
+    content: Digest256,
+    settings: Settings,
+    code: Arc<Code>,
+) -> Result<Arc<Generation>, NotAFilter> {
+    let generation = Arc::new(Generation::new(engine, filter.clone(), role, content, settings, code));
     canary(&generation)?;
     Ok(generation)
 }

@@ -15,6 +15,7 @@ use super::{
     bindings::{FilterHttp, FilterHttpPre},
     catalogue::LoadError,
     compiler::Compiler,
+    control::Controls,
     generation::Digest256,
     host::{Host, HostData, custom::CustomMetrics},
     limits,
@@ -32,6 +33,7 @@ pub(super) struct Engine {
     pub(super) metrics: Arc<Metrics>,
     pub(super) custom: Arc<CustomMetrics>,
     compiler: Compiler,
+    pub(super) controls: Controls,
 }
 
 /// What belongs to no catalogue in particular.
@@ -53,7 +55,8 @@ impl Engine {
         let core = Core::new()?;
         let ticker = Ticker::start(&core.wasm).map_err(|error| LoadError::Engine(error.into()))?;
         let custom = CustomMetrics::register(metrics.registry()).map_err(|error| LoadError::Engine(error.into()))?;
-        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom, compiler }))
+        let controls = Controls::new(metrics);
+        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom, compiler, controls }))
     }
 
     pub(super) fn compiler(&self) -> &Compiler {
@@ -226,7 +229,11 @@ mod tests {
     use super::*;
     use crate::{
         config::Filter,
-        filter::{compile, generation::Settings, test_support::guest},
+        filter::{
+            compile,
+            generation::{Role, Settings},
+            test_support::guest,
+        },
         state_dir::StateDir,
     };
 
@@ -237,13 +244,14 @@ mod tests {
         let engine = Arc::new(Engine {
             ticker: Ticker::start(&core.wasm).unwrap(),
             custom: CustomMetrics::register(metrics.registry()).unwrap(),
+            controls: Controls::new(&metrics),
             core,
             metrics,
             compiler: Compiler::in_process(Arc::new(StateDir::new(None))),
         });
         let bytes = std::fs::read(guest("stamp")).unwrap();
         let settings = Settings::new(&Filter::with_defaults("stamp.wasm".into()), 1 << 20);
-        compile::load(&engine, &"stamp".into(), &bytes, Digest256::of(&bytes), settings).unwrap();
+        compile::load(&engine, &"stamp".into(), Role::Main, &bytes, Digest256::of(&bytes), settings).unwrap();
     }
 
     #[test]

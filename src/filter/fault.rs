@@ -73,7 +73,7 @@ impl Fault {
         let kind = self.kind.label();
         generation.metrics().fault(kind);
         let Some(suppressed) = generation.fault_lines().take() else { return };
-        let (filter, hook) = (&**generation.filter(), hook.label());
+        let (filter, hook) = (&**generation.label(), hook.label());
         if suppressed > 0 {
             tracing::warn!(filter, suppressed, "more faults than log lines");
         }

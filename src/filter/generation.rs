@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use sha2::{Digest, Sha256};
@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{
     allowance::Allowance,
     bindings::FilterHttpPre,
+    control::{Control, Mode},
     engine::{Code, Engine},
     host::Host,
     limits::{Budget, Limits},
@@ -79,15 +80,44 @@ impl Settings {
     }
 }
 
+/// What a generation is to its filter.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Role {
+    /// The one that serves, or served.
+    Main,
+    /// It serves a share of the new connections.
+    Canary,
+    /// It is asked and never obeyed.
+    Shadow,
+}
+
+impl Role {
+    /// The filter's name in metrics and logs; names have no `@`.
+    pub(super) fn label(self, filter: &Arc<str>) -> Arc<str> {
+        match self {
+            Self::Main => filter.clone(),
+            Self::Canary => format!("{filter}@canary").into(),
+            Self::Shadow => format!("{filter}@shadow").into(),
+        }
+    }
+}
+
 /// One loaded filter. Freed when no chain and no session has it any more.
 pub(super) struct Generation {
     /// Unique in the process, in the order of loading.
     serial: u64,
     filter: Arc<str>,
+    role: Role,
+    label: Arc<str>,
+    /// Of the file.
+    content: Digest256,
     digest: Digest256,
     settings: Settings,
     code: Arc<Code>,
     engine: Arc<Engine>,
+    control: Arc<Control>,
+    /// It serves because a later one was rolled back.
+    restored: AtomicBool,
     tally: Tally,
     fault_lines: Allowance,
     /// Of all workers.
@@ -100,19 +130,26 @@ impl Generation {
     pub(super) fn new(
         engine: &Arc<Engine>,
         filter: Arc<str>,
-        digest: Digest256,
+        role: Role,
+        content: Digest256,
         settings: Settings,
         code: Arc<Code>,
     ) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let label = role.label(&filter);
         Self {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
-            tally: Tally::new(engine.metrics.filter(&filter)),
+            tally: Tally::new(engine.metrics.filter(&label)),
+            control: engine.controls.of(&filter),
             filter,
-            digest,
+            role,
+            label,
+            content,
+            digest: settings.digest(&content),
             settings,
             code,
             engine: engine.clone(),
+            restored: AtomicBool::new(false),
             fault_lines: Allowance::new(),
             sessions: AtomicUsize::new(0),
             instances: AtomicUsize::new(0),
@@ -122,10 +159,10 @@ impl Generation {
     /// The same under another filter's name.
     #[cfg(test)]
     pub(super) fn renamed(&self, filter: &str) -> Arc<Self> {
-        Arc::new(Self::new(&self.engine, filter.into(), self.digest, self.settings.clone(), self.code.clone()))
+        let (settings, code) = (self.settings.clone(), self.code.clone());
+        Arc::new(Self::new(&self.engine, filter.into(), self.role, self.content, settings, code))
     }
 
-    #[cfg(test)]
     pub(super) fn code(&self) -> &Arc<Code> {
         &self.code
     }
@@ -138,8 +175,41 @@ impl Generation {
         &self.filter
     }
 
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// How metrics and logs name it.
+    pub(super) fn label(&self) -> &Arc<str> {
+        &self.label
+    }
+
+    /// The hash of its file.
+    pub(super) fn content(&self) -> &Digest256 {
+        &self.content
+    }
+
     pub(super) fn digest(&self) -> &Digest256 {
         &self.digest
+    }
+
+    pub(super) fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Is it to be left out of its chains?
+    pub(super) fn is_bypassed(&self) -> bool {
+        self.control.mode() == Mode::Bypass
+    }
+
+    /// It is about to serve again, or a file is.
+    pub(super) fn set_restored(&self, restored: bool) {
+        self.restored.store(restored, Ordering::Relaxed);
+    }
+
+    /// Does it serve because a later one was rolled back?
+    pub(super) fn is_restored(&self) -> bool {
+        self.restored.load(Ordering::Relaxed)
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -173,6 +243,6 @@ impl Generation {
 
 impl std::fmt::Debug for Generation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}@{}", self.filter, self.digest.short())
+        write!(f, "{}@{}", self.label, self.digest.short())
     }
 }

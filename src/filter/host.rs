@@ -17,7 +17,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{
     bindings::wsgate::filter::{clock, metrics, types},
-    generation::Generation,
+    generation::{Generation, Role},
     limits::{self, Limiter},
 };
 use custom::CustomHandle;
@@ -34,6 +34,9 @@ pub(super) struct Host {
     pub(super) limiter: Limiter,
     log: Arc<GuestLog>,
     custom: CustomHandle,
+    /// The filter is asked and not obeyed: nothing that it does may reach a connection. It has no rights besides, see
+    /// [`Settings`](super::generation::Settings); its metrics and log lines carry a name of their own.
+    pub(super) shadow: bool,
     /// The connections of the instance's sessions, for log lines.
     connections: Slab<Arc<str>>,
     /// Whose call is being made.
@@ -49,7 +52,7 @@ impl HasData for HostData {
 
 impl Host {
     pub(super) fn new(generation: &Generation) -> Self {
-        let log = Arc::new(GuestLog::new(generation.filter().clone()));
+        let log = Arc::new(GuestLog::new(generation.label().clone()));
         let wasi = WasiCtx::builder()
             .stdout(GuestOutput::new(log.clone(), tracing::Level::INFO))
             .stderr(GuestOutput::new(log.clone(), tracing::Level::WARN))
@@ -65,7 +68,8 @@ impl Host {
             table,
             limiter: Limiter::new(generation.limits(), generation.metrics().memory_bytes.clone()),
             log,
-            custom: generation.engine().custom.handle(generation.filter()),
+            custom: generation.engine().custom.handle(generation.label()),
+            shadow: generation.role() == Role::Shadow,
             connections: Slab::new(),
             current: None,
         }

@@ -2,24 +2,64 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    fmt,
     sync::{Arc, LazyLock},
 };
 
-use super::generation::Generation;
+use super::{
+    control::{Control, Mode},
+    generation::{Generation, Role},
+};
 use crate::{config::SessionLimits, message::Direction};
 
 /// The filters of one route at one moment: an immutable list of generations.
 #[derive(Debug, Default)]
 pub struct ChainSpec {
-    filters: Vec<Arc<Generation>>,
+    slots: Vec<Slot>,
+    /// Filters of the route of which there is no generation: it must not serve without them.
+    lacking: Vec<Lacking>,
     to_upstream_max_bytes: usize,
     to_client_max_bytes: usize,
 }
 
+/// One filter of a chain.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    /// The generation that serves.
+    pub(super) main: Arc<Generation>,
+    /// The one that serves a share of the new connections instead.
+    pub(super) canary: Option<Share>,
+    /// The one that is asked about a share of the new connections and never obeyed.
+    pub(super) shadow: Option<Share>,
+}
+
+/// A generation and its share of the new connections.
+#[derive(Clone, Debug)]
+pub(super) struct Share {
+    pub(super) generation: Arc<Generation>,
+    /// 0 to 100
+    pub(super) percent: u8,
+}
+
+/// A filter without a generation.
+#[derive(Clone)]
+pub(super) struct Lacking {
+    pub(super) filter: Arc<str>,
+    pub(super) control: Arc<Control>,
+}
+
+/// Who treats a new connection.
+#[derive(Debug)]
+pub(super) struct Drawn<'a> {
+    pub(super) serving: &'a Arc<Generation>,
+    pub(super) shadow: Option<&'a Arc<Generation>>,
+}
+
 impl ChainSpec {
-    pub(super) fn new(filters: Vec<Arc<Generation>>, limits: &SessionLimits) -> Self {
+    pub(super) fn new(slots: Vec<Slot>, lacking: Vec<Lacking>, limits: &SessionLimits) -> Self {
         Self {
-            filters,
+            slots,
+            lacking,
             to_upstream_max_bytes: limits.client_max_payload_bytes,
             to_client_max_bytes: limits.upstream_max_payload_bytes,
         }
@@ -28,16 +68,34 @@ impl ChainSpec {
     /// True where the route has no filters.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.filters.is_empty()
+        self.slots.is_empty() && self.lacking.is_empty()
     }
 
     /// The filters' names in order, for logs and the admin API.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.filters.iter().map(|generation| &**generation.filter())
+        self.slots.iter().map(|slot| &**slot.main.filter())
     }
 
-    pub(super) fn filters(&self) -> &[Arc<Generation>] {
-        &self.filters
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Is every filter of the route there?
+    pub(super) fn is_complete(&self) -> bool {
+        self.lacking.is_empty()
+    }
+
+    /// The first filter that keeps new connections out: by its mode, or because it is not there.
+    pub(super) fn closed_by(&self) -> Option<&Arc<str>> {
+        let refusing = |control: &Control| control.mode() == Mode::Refuse;
+        let mut slots = self.slots.iter().filter(|slot| refusing(slot.main.control())).map(|slot| slot.main.filter());
+        let mut lacking = self.lacking.iter().filter(|lacking| lacking.control.mode() != Mode::Bypass);
+        slots.next().or_else(|| lacking.next().map(|lacking| &lacking.filter))
+    }
+
+    #[cfg(test)]
+    pub(super) fn filters(&self) -> Vec<Arc<Generation>> {
+        self.slots.iter().map(|slot| slot.main.clone()).collect()
     }
 
     /// The largest message that a filter may send in a direction: what the peer on the other side may send in it.
@@ -50,11 +108,76 @@ impl ChainSpec {
 
     /// Is there nothing to move to?
     pub(super) fn same(&self, other: &Self) -> bool {
-        let same_filters = self.filters.len() == other.filters.len()
-            && self.filters.iter().zip(&other.filters).all(|(a, b)| Arc::ptr_eq(a, b));
-        same_filters
+        let same_slots =
+            self.slots.len() == other.slots.len() && self.slots.iter().zip(&other.slots).all(|(a, b)| a.same(b));
+        same_slots
+            && self
+                .lacking
+                .iter()
+                .map(|lacking| &lacking.filter)
+                .eq(other.lacking.iter().map(|lacking| &lacking.filter))
             && self.to_upstream_max_bytes == other.to_upstream_max_bytes
             && self.to_client_max_bytes == other.to_client_max_bytes
+    }
+}
+
+impl Slot {
+    /// Draws for a new connection. The canary's share is at one end of the line, the shadow's at the other: they meet
+    /// only where both together are more than all, and then the canary is not shadowed.
+    pub(super) fn draw(&self) -> Drawn<'_> {
+        if self.canary.is_none() && self.shadow.is_none() {
+            return Drawn { serving: &self.main, shadow: None };
+        }
+        let lot = self.main.control().lot();
+        match &self.canary {
+            Some(canary) if canary.has(lot) => Drawn { serving: &canary.generation, shadow: None },
+            Some(_) | None => {
+                let shadow = self.shadow.as_ref().filter(|shadow| shadow.has(!lot));
+                Drawn { serving: &self.main, shadow: shadow.map(|shadow| &shadow.generation) }
+            }
+        }
+    }
+
+    /// The generation for a session that has one of this role: each stays with what it opened with, also where there is
+    /// no canary any more.
+    pub(super) fn for_session_of(&self, before: &Arc<Generation>) -> Arc<Generation> {
+        match before.role() {
+            Role::Main | Role::Shadow => self.main.clone(),
+            Role::Canary => self.canary.as_ref().map_or_else(|| before.clone(), |canary| canary.generation.clone()),
+        }
+    }
+
+    fn generations(&self) -> impl Iterator<Item = &Arc<Generation>> {
+        let shares = [&self.canary, &self.shadow].into_iter().flatten().map(|share| &share.generation);
+        std::iter::once(&self.main).chain(shares)
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        let same = |a: &Option<Share>, b: &Option<Share>| match (a, b) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(&a.generation, &b.generation) && a.percent == b.percent,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        Arc::ptr_eq(&self.main, &other.main) && same(&self.canary, &other.canary) && same(&self.shadow, &other.shadow)
+    }
+}
+
+impl From<Arc<Generation>> for Slot {
+    fn from(main: Arc<Generation>) -> Self {
+        Self { main, canary: None, shadow: None }
+    }
+}
+
+impl Share {
+    /// Is a lot within the first `percent` of the line?
+    fn has(&self, lot: u64) -> bool {
+        (u128::from(lot) * 100) >> u64::BITS < u128::from(self.percent)
+    }
+}
+
+impl fmt::Debug for Lacking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.filter)
     }
 }
 
@@ -86,7 +209,8 @@ impl Live {
         let mut seen = HashSet::new();
         self.chains
             .values()
-            .flat_map(|chain| chain.filters())
+            .flat_map(|chain| chain.slots())
+            .flat_map(Slot::generations)
             .filter(move |generation| seen.insert(generation.serial()))
     }
 
@@ -94,6 +218,11 @@ impl Live {
     pub(super) fn changed<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'a str, &'a Arc<ChainSpec>)> {
         let same = |route: &str, chain| before.chains.get(route).is_some_and(|before| Arc::ptr_eq(before, chain));
         self.chains.iter().filter(move |(route, chain)| !same(route, chain)).map(|(route, chain)| (&**route, chain))
+    }
+
+    /// Does every route have all its filters?
+    pub(super) fn is_complete(&self) -> bool {
+        self.chains.values().all(|chain| chain.is_complete())
     }
 
     pub(super) fn same(&self, other: &Self) -> bool {

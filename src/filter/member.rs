@@ -1,9 +1,11 @@
 //! One filter of one connection: its session in an instance, and what happens when that instance is lost.
 
+mod late;
+mod shadowed;
+
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    sync::Arc,
 };
 
 use tokio::time::Instant;
@@ -18,12 +20,12 @@ use super::{
         wsgate::filter::types::{CloseInfoParam, CloseInfoResult, Refusal, Verdict},
     },
     fault::{Fault, FaultKind},
-    generation::Generation,
     host::Host,
     instance::Unanswered,
     interest::Interest,
     pool::{Place, Pool},
     request::with_handshake,
+    shadow::Shadow,
     tally::{Ending, Hook},
     turn::Turn,
 };
@@ -41,6 +43,10 @@ pub(super) struct Member {
     next_tick: Cell<Option<Instant>>,
     /// One task at a time finds a new seat.
     seating: Rc<Turn>,
+    /// It was never asked about the connection.
+    late: Cell<bool>,
+    /// Another generation that is asked after it, and never obeyed.
+    shadow: RefCell<Option<Shadow>>,
 }
 
 enum Seat {
@@ -94,6 +100,8 @@ impl Member {
             interest: Cell::default(),
             next_tick: Cell::default(),
             seating: Rc::default(),
+            late: Cell::new(false),
+            shadow: RefCell::default(),
         }
     }
 
@@ -138,23 +146,6 @@ impl Member {
             Ok(Err(rejection)) => Resumed::Rejected(rejection),
             Err(fault) => Resumed::Fault(fault),
         }
-    }
-
-    pub(super) fn generation(&self) -> &Arc<Generation> {
-        self.pool.generation()
-    }
-
-    pub(super) fn interest(&self) -> Interest {
-        self.interest.get()
-    }
-
-    pub(super) fn next_tick(&self) -> Option<Instant> {
-        self.next_tick.get()
-    }
-
-    /// The tick of now is being made.
-    pub(super) fn ticked(&self, now: Instant) {
-        self.next_tick.set(self.interest.get().tick().map(|every| now + every));
     }
 
     /// `on-message`, in a fresh instance where the session's own is lost.
@@ -228,6 +219,7 @@ impl Member {
 
     /// `on-close`, where the filter wants it, and the end of the session. Faults are logged here.
     pub(super) async fn close(&self, by: Closer, frame: &CloseFrame) {
+        self.close_shadow(by, frame);
         let Some(session) = self.leave() else { return };
         if self.interest.get().close() {
             let info = CloseInfoParam { code: frame.code_or_1005(), reason: &frame.reason };
@@ -295,12 +287,17 @@ impl Member {
         if matches!(&*self.seat.borrow(), Seat::Left) {
             return Err(NoAnswer::Left);
         }
-        self.state_may_be_lost().map_err(NoAnswer::Fault)?;
-        match self.resume_seat(None, ResumeCause::Fault).await {
+        let cause = if self.late.get() {
+            ResumeCause::Added
+        } else {
+            self.state_may_be_lost().map_err(NoAnswer::Fault)?;
+            ResumeCause::Fault
+        };
+        match self.resume_seat(None, cause).await {
             Ok(Ok(())) => self.session().ok_or(NoAnswer::Left),
             Ok(Err(Rejection::Close(info))) => Err(NoAnswer::Close(info)),
             Ok(Err(Rejection::KeepOld(text))) => {
-                let cause = format!("keep-old is no answer to a fault: {text}");
+                let cause = format!("keep-old is no answer where there is nothing old: {text}");
                 Err(NoAnswer::Fault(Fault::new(FaultKind::Verdict, cause)))
             }
             Err(fault) => Err(NoAnswer::Fault(fault)),
@@ -379,6 +376,7 @@ impl Member {
 
     fn take_seat(&self, place: Place, handle: ResourceAny, key: usize, declared: Option<&Declared>) {
         self.take_interest(&place, declared);
+        self.late.set(false);
         let session = Session { place, handle, key, released: Cell::new(false) };
         // A connection that ended meanwhile keeps its empty seat; the session is then abandoned.
         let mut seat = self.seat.borrow_mut();

@@ -63,7 +63,7 @@ pub(super) enum Ending {
 const ENDINGS: usize = Ending::Fault as usize + 1;
 
 impl Ending {
-    fn label(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Admit => "admit",

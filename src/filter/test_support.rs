@@ -163,7 +163,7 @@ impl Bed {
         let compiler = Compiler::in_process(state_dir.clone());
         let catalogue = Catalogue::start(&Arc::new(self.config), &metrics, compiler)?;
         keep_compiled(&catalogue.subscribe().borrow());
-        Ok(Started { folder: self.folder, catalogue, metrics, state_dir })
+        Ok(Started { folder: self.folder, catalogue, metrics, _state_dir: ClosedAtLast(state_dir) })
     }
 
     /// Starts, and runs this on a worker.
@@ -183,13 +183,16 @@ pub(super) struct Started {
     pub(super) folder: tempfile::TempDir,
     pub(super) catalogue: Catalogue,
     metrics: Arc<Metrics>,
-    state_dir: Arc<StateDir>,
+    /// Dropped last.
+    _state_dir: ClosedAtLast,
 }
 
-impl Drop for Started {
+struct ClosedAtLast(Arc<StateDir>);
+
+impl Drop for ClosedAtLast {
     fn drop(&mut self) {
         // The thread of the catalogue may live on for a while.
-        self.state_dir.close();
+        self.0.close();
     }
 }
 
@@ -220,6 +223,13 @@ impl Started {
         fs::rename(temporary, self.path(file)).unwrap();
     }
 
+    /// Puts these bytes in the place of a file.
+    pub(super) fn write(&self, file: &str, bytes: &[u8]) {
+        let temporary = self.folder.path().join(".new");
+        fs::write(&temporary, bytes).unwrap();
+        fs::rename(temporary, self.path(file)).unwrap();
+    }
+
     pub(super) fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }
@@ -228,10 +238,14 @@ impl Started {
         self.catalogue.status().into_iter().find(|status| status.name == name).unwrap()
     }
 
+    /// The metrics page.
+    pub(super) fn families(&self) -> String {
+        String::from_utf8(self.metrics.encode().unwrap()).unwrap()
+    }
+
     /// A line of the metrics page that begins like this.
     pub(super) fn metric(&self, line: &str) -> Option<f64> {
-        let text = String::from_utf8(self.metrics.encode().unwrap()).unwrap();
-        text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok())
+        self.families().lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok())
     }
 
     /// How many faults of a kind a filter has had.

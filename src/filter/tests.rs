@@ -1,5 +1,6 @@
 //! Filters end to end below the session: real guests, real files, one worker.
 
+mod canary;
 mod catalogue;
 mod compiled;
 mod faults;
@@ -10,6 +11,9 @@ mod logs;
 mod migrate;
 mod open;
 mod order;
+mod modes;
 mod refused;
+mod rollback;
+mod shadow;
 mod speed;
 mod verdicts;

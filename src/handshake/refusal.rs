@@ -273,7 +273,7 @@ impl From<NotAdmitted> for Refusal {
             NotAdmitted::Fault { filter: _ } => {
                 Self::problem(HandshakeResult::FilterFault, StatusCode::INTERNAL_SERVER_ERROR, None)
             }
-            NotAdmitted::Capacity { filter: _ } => Self::unavailable(),
+            NotAdmitted::Closed { filter: _ } | NotAdmitted::Capacity { filter: _ } => Self::unavailable(),
         }
     }
 }

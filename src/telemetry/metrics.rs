@@ -37,6 +37,8 @@ pub struct Metrics {
     filter_instances: IntGaugeVec,
     filter_memory_bytes: IntGaugeVec,
     filter_missing: IntGaugeVec,
+    filter_mode: IntGaugeVec,
+    filter_shadow_total: IntCounterVec,
     filter_reloads_total: IntCounterVec,
     filter_compilations_total: IntCounterVec,
     /// Log lines that were not written because nobody read them in time.
@@ -117,6 +119,13 @@ impl Metrics {
             filter_instances: gauges(r, "filter_instances", "Live instances, all generations.", &["filter"])?,
             filter_memory_bytes: gauges(r, "filter_memory_bytes", "Linear memory of live instances.", &["filter"])?,
             filter_missing: gauges(r, "filter_missing", "1 while the file of a filter is away.", &["filter"])?,
+            filter_mode: gauges(r, "filter_mode", "1 for the mode that the filter is in.", &["filter", "mode"])?,
+            filter_shadow_total: counters(
+                r,
+                "filter_shadow_total",
+                "Answers of a filter's shadow, compared with the filter's own.",
+                &["filter", "result"],
+            )?,
             filter_reloads_total: counters(
                 r,
                 "filter_reloads_total",
@@ -197,6 +206,18 @@ impl Metrics {
     /// Counts machine code that was wanted for a component: `compiled`, `cached` or `error`.
     pub fn compilation(&self, result: &'static str) {
         self.filter_compilations_total.with_label_values(&[result]).inc();
+    }
+
+    /// 1 while a filter is in a mode, else 0.
+    #[must_use]
+    pub fn filter_mode(&self, filter: &str, mode: &'static str) -> IntGauge {
+        self.filter_mode.with_label_values(&[filter, mode])
+    }
+
+    /// Counts what comparing a filter with its shadow came to.
+    #[must_use]
+    pub fn filter_shadow(&self, filter: &str, result: &'static str) -> IntCounter {
+        self.filter_shadow_total.with_label_values(&[filter, result])
     }
 
     /// What a filter counts.

@@ -190,6 +190,11 @@ impl Gateway {
         &self.setup
     }
 
+    /// Its folder, after it has ended.
+    pub(crate) fn into_folder(self) -> Setup {
+        self.setup
+    }
+
     /// What it printed before `ready`.
     pub(crate) fn announced(&self) -> String {
         self.process.stdout.text()
@@ -234,6 +239,11 @@ impl Gateway {
         let answer = http::get(self.admin, "/v1/filters");
         assert_eq!(answer.status, 200, "{}", answer.body);
         serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.body))
+    }
+
+    /// Gives an order over the admin API; what it was answered.
+    pub(crate) fn order(&self, method: &str, path: &str, json: &str) -> http::Response {
+        http::order(self.admin, method, path, json)
     }
 
     pub(crate) fn rss_kib(&self) -> u64 {

@@ -45,6 +45,14 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Response {
     try_get(address, path).unwrap_or_else(|error| panic!("GET http://{address}{path}: {error}"))
 }
 
+/// A request with a JSON body, as operators' tools send it.
+pub(crate) fn order(address: SocketAddr, method: &str, path: &str, json: &str) -> Response {
+    let length = json.len();
+    let head = format!("Host: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}");
+    request(address, &format!("{method} {path} HTTP/1.1\r\n{head}\r\nConnection: close\r\n\r\n{json}"))
+        .unwrap_or_else(|error| panic!("{method} http://{address}{path}: {error}"))
+}
+
 /// Sends the bytes as they are and reads until the server closes, or until the body is complete.
 pub(crate) fn request(address: SocketAddr, bytes: &str) -> std::io::Result<Response> {
     let mut stream = TcpStream::connect(address)?;

@@ -1,12 +1,15 @@
 //! `[filters.*]`, and names of filters wherever they are used.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     super::{
         leaf::{At, Table},
-        raw::{RawAllow, RawFilter},
-        types::{Allow, Filter},
+        raw::{RawAllow, RawCandidate, RawFilter},
+        types::{Allow, Candidate, Filter},
     },
     Checker, is_filter_name, known_names,
 };
@@ -37,6 +40,7 @@ impl Checker<'_> {
         }
         let sessions = raw.max_sessions_per_instance.as_ref();
         let millisecond = Duration::from_millis(1);
+        let (canary, shadow) = self.candidates(raw, &file);
         let filter = Filter {
             file,
             config: raw.config.as_ref().map_or(default.config, |at| self.filter_config(at)),
@@ -50,8 +54,43 @@ impl Checker<'_> {
             memory_limit_bytes: self.size(raw.memory_limit.as_ref(), default.memory_limit_bytes, 64 * KIB..=4 * GIB),
             sha256: raw.sha256.map(|digest| digest.0),
             allow: self.allow(&raw.allow),
+            canary,
+            shadow,
         };
         (name.to_owned(), filter)
+    }
+
+    /// `canary` and `shadow`, which are not the file that serves, nor one and the same.
+    fn candidates(&mut self, raw: &RawFilter, file: &Path) -> (Option<Candidate>, Option<Candidate>) {
+        let canary = raw.canary.as_ref().map(|at| self.candidate(at, &[file]));
+        let taken = [Some(file), canary.as_ref().map(|canary| canary.file.as_path())];
+        let taken: Vec<_> = taken.into_iter().flatten().collect();
+        let shadow = raw.shadow.as_ref().map(|at| self.candidate(at, &taken));
+        (canary, shadow)
+    }
+
+    fn candidate(&mut self, at: &At<Table<RawCandidate>>, taken: &[&Path]) -> Candidate {
+        let raw = &at.value;
+        let file = match &raw.file {
+            None => {
+                self.refuse_key(Some(at), "file", "missing; write the path of a .wasm file");
+                PathBuf::new()
+            }
+            Some(named) => {
+                let file = self.component(named);
+                if taken.contains(&file.as_path()) {
+                    self.refuse_as(named, "accepted; the filter has this file already, name another");
+                } else if !file.is_file() {
+                    self.warn(named, format!("there is no file {} now", file.display()));
+                }
+                file
+            }
+        };
+        if raw.percent.is_none() {
+            self.refuse_key(Some(at), "percent", "missing; write the share of the new connections, 0 to 100");
+        }
+        let percent = self.count(raw.percent.as_ref(), 0, 0..=100);
+        Candidate { file, percent: u8::try_from(percent).unwrap_or(0) }
     }
 
     fn allow(&mut self, raw: &RawAllow) -> Allow {

@@ -135,6 +135,8 @@ fn every_key_of_a_filter_reaches_its_place() {
         memory_limit_bytes: 16 << 20,
         sha256: Some(sha256.try_into().unwrap()),
         allow: Allow { upstreams: vec!["billing".to_owned()] },
+        canary: Some(Candidate { file: folder().join("filters/authorize.wasm"), percent: 5 }),
+        shadow: Some(Candidate { file: folder().join("chat.d/20-redact.wasm"), percent: 100 }),
     };
     assert_eq!(config.filters["redact"], redact);
     assert_eq!(config.filters["audit"], Filter::with_defaults(folder().join("filters/authorize.wasm")));

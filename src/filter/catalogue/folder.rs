@@ -15,6 +15,8 @@ use crate::filter::generation::Generation;
 pub(super) struct Folder {
     pub(super) path: PathBuf,
     pub(super) required: BTreeSet<String>,
+    /// Files that are canaries or shadows of filters, not filters of their own.
+    candidates: BTreeSet<String>,
     grace: Duration,
     pub(super) entries: BTreeMap<String, Entry>,
     /// Why its present content does not count.
@@ -31,8 +33,18 @@ pub(super) struct Entry {
 }
 
 impl Folder {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, required: BTreeSet::new(), grace: Duration::ZERO, entries: BTreeMap::new(), error: None }
+    /// `candidates` are the files of all canaries and shadows.
+    pub(super) fn new<'a>(path: PathBuf, candidates: impl Iterator<Item = &'a PathBuf>) -> Self {
+        let own = candidates.filter(|file| file.parent() == Some(&path));
+        let names = own.filter_map(|file| Some(file.file_name()?.to_str()?.to_owned()));
+        Self {
+            candidates: names.collect(),
+            path,
+            required: BTreeSet::new(),
+            grace: Duration::ZERO,
+            entries: BTreeMap::new(),
+            error: None,
+        }
     }
 
     /// A further route uses it.
@@ -83,16 +95,19 @@ impl Folder {
         removable.filter_map(|(_, entry)| entry.gone_since).min().map(|since| since + self.grace)
     }
 
-    /// The chain, in the order of file names.
-    pub(super) fn chain(&self) -> Vec<Arc<Generation>> {
-        let mut entries: Vec<_> = self.entries.values().collect();
-        entries.sort_by(|a, b| a.file_name.cmp(&b.file_name));
-        entries.into_iter().filter_map(|entry| entry.good.clone()).collect()
+    /// The filters in the order of file names.
+    pub(super) fn chain(&self) -> Vec<(&String, &Entry)> {
+        let mut entries: Vec<_> = self.entries.iter().collect();
+        entries.sort_by(|a, b| a.1.file_name.cmp(&b.1.file_name));
+        entries
     }
 
     fn named(&self, files: Vec<String>) -> Result<BTreeMap<String, String>, LoadError> {
         let mut named = BTreeMap::<String, String>::new();
         for file in files {
+            if self.candidates.contains(&file) {
+                continue;
+            }
             let Some(filter) = filter_name(&file) else { continue };
             if let Some(first) = named.insert(filter.to_owned(), file.clone()) {
                 let (path, filter) = (self.path.clone(), filter.to_owned());

@@ -9,11 +9,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::LoadError;
+use super::{LoadError, quarantine::Quarantine, rollback::Good};
 use crate::filter::{
     compile::{self, NotAFilter},
+    control::Control,
     engine::Engine,
-    generation::{Digest256, Generation, Settings},
+    generation::{Digest256, Generation, Role, Settings},
 };
 
 /// Two reads this far apart have to agree before a file counts as written.
@@ -29,8 +30,12 @@ const RETRY: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
 /// A file and what was made of it.
 pub(super) struct Source {
     pub(super) name: Arc<str>,
+    pub(super) role: Role,
+    /// How metrics and logs name it.
+    pub(super) label: Arc<str>,
     pub(super) path: PathBuf,
     pub(super) settings: Settings,
+    pub(super) control: Arc<Control>,
     /// The only content that is accepted.
     pin: Option<Digest256>,
     /// The generation that serves, the last good one.
@@ -39,9 +44,13 @@ pub(super) struct Source {
     pub(super) wasm_bytes: usize,
     /// Generations before, as long as sessions have them.
     pub(super) older: Vec<Weak<Generation>>,
+    /// What served before, oldest first: what a rollback goes back to.
+    pub(super) history: Vec<Good>,
     /// Why the file's present content does not serve.
     pub(super) error: Option<String>,
     pub(super) missing: bool,
+    /// The file's present content was rolled back from.
+    pub(super) quarantined: bool,
     /// What was last read to the end of its treatment.
     seen: Option<Fingerprint>,
     /// Content that was refused, so that it is refused once.
@@ -84,9 +93,19 @@ impl From<&Metadata> for Fingerprint {
 }
 
 impl Source {
-    pub(super) fn new(name: Arc<str>, path: PathBuf, settings: Settings, pin: Option<Digest256>) -> Self {
+    pub(super) fn new(
+        engine: &Engine,
+        name: Arc<str>,
+        role: Role,
+        path: PathBuf,
+        settings: Settings,
+        pin: Option<Digest256>,
+    ) -> Self {
         Self {
+            control: engine.controls.of(&name),
+            label: role.label(&name),
             name,
+            role,
             path,
             settings,
             pin,
@@ -94,8 +113,10 @@ impl Source {
             loaded_at: None,
             wasm_bytes: 0,
             older: Vec::new(),
+            history: Vec::new(),
             error: None,
             missing: false,
+            quarantined: false,
             seen: None,
             refused: None,
             postponed: None,
@@ -103,17 +124,17 @@ impl Source {
         }
     }
 
-    /// Loads the file as it is now.
+    /// Loads the file as it is now. One that is quarantined is not loaded, which is no error.
     ///
     /// # Errors
     /// It cannot be read, or is not a filter. The status says so too.
-    pub(super) fn load_now(&mut self, engine: &Arc<Engine>) -> Result<(), LoadError> {
+    pub(super) fn load_now(&mut self, engine: &Arc<Engine>, quarantine: &Quarantine) -> Result<(), LoadError> {
         let (bytes, metadata) = match read(&self.path) {
             Ok(read) => read,
             Err(source) => {
                 if source.kind() == io::ErrorKind::NotFound {
                     self.missing = true;
-                    engine.metrics.filter(&self.name).missing.set(1);
+                    engine.metrics.filter(&self.label).missing.set(1);
                 }
                 self.error = Some(source.to_string());
                 return Err(LoadError::Read { filter: self.name.to_string(), file: self.path.clone(), source });
@@ -121,18 +142,22 @@ impl Source {
         };
         let code = Digest256::of(&bytes);
         self.seen = Some(Fingerprint::from(&metadata));
+        if self.is_quarantined(quarantine, &code) {
+            self.keep_out(&code);
+            return Ok(());
+        }
         self.load(engine, &bytes, &code).map_err(|source| {
             self.error = Some(source.to_string());
-            self.remember(&source, code);
+            self.refuse(&source, code);
             LoadError::NotAFilter { filter: self.name.to_string(), file: self.path.clone(), source }
         })
     }
 
     /// Looks whether the file changed, and loads it if it did.
-    pub(super) fn check(&mut self, engine: &Arc<Engine>, known: &[Arc<Generation>]) -> Checked {
+    pub(super) fn check(&mut self, engine: &Arc<Engine>, quarantine: &Quarantine) -> Checked {
         let before = (self.missing, self.error.clone());
         let checked = match fs::metadata(&self.path) {
-            Ok(metadata) => self.present(engine, known, &metadata),
+            Ok(metadata) => self.present(engine, quarantine, &metadata),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.vanished(engine);
                 Checked::Unchanged
@@ -148,10 +173,10 @@ impl Source {
         }
     }
 
-    fn present(&mut self, engine: &Arc<Engine>, known: &[Arc<Generation>], metadata: &Metadata) -> Checked {
+    fn present(&mut self, engine: &Arc<Engine>, quarantine: &Quarantine, metadata: &Metadata) -> Checked {
         if self.missing {
             self.missing = false;
-            engine.metrics.filter(&self.name).missing.set(0);
+            engine.metrics.filter(&self.label).missing.set(0);
         }
         let unsure = metadata.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < COARSE));
         if self.seen == Some(Fingerprint::from(metadata)) && !unsure {
@@ -171,6 +196,12 @@ impl Source {
             self.settle(&metadata, None);
             return Checked::Unchanged;
         }
+        if self.is_quarantined(quarantine, &code) {
+            self.keep_out(&code);
+            self.settle(&metadata, self.error.clone());
+            self.quarantined = true;
+            return Checked::Unchanged;
+        }
         if self.refused == Some(code) {
             self.settle(&metadata, self.error.clone());
             return Checked::Unchanged;
@@ -184,16 +215,11 @@ impl Source {
         if self.unsettled.replace(code) != Some(code) {
             return Checked::Again(SETTLE);
         }
-        if let Some(generation) = known.iter().find(|known| known.filter() == &self.name && *known.digest() == digest) {
-            self.publish(generation.clone(), bytes.len());
-            self.settle(&metadata, None);
-            return Checked::Changed;
-        }
         self.reload(engine, &bytes, &code, &metadata)
     }
 
     fn reload(&mut self, engine: &Arc<Engine>, bytes: &[u8], code: &Digest256, metadata: &Metadata) -> Checked {
-        let (filter, file) = (&*self.name.clone(), self.path.display().to_string());
+        let (filter, file) = (&*self.label.clone(), self.path.display().to_string());
         match self.load(engine, bytes, code) {
             Ok(()) => {
                 self.settle(metadata, None);
@@ -209,7 +235,7 @@ impl Source {
                 tracing::error!(filter, file, serving, "filter not loaded, the last good one serves on: {error}");
                 engine.metrics.filter(filter).reload("error");
                 self.settle(metadata, Some(error.to_string()));
-                self.remember(&error, *code);
+                self.refuse(&error, *code);
             }
         }
         Checked::Changed
@@ -219,14 +245,18 @@ impl Source {
         if self.pin.is_some_and(|pin| pin != *code) {
             return Err(NotAFilter::Pin(code.hex()));
         }
-        let generation = compile::load(engine, &self.name, bytes, *code, self.settings.clone())?;
-        generation.metrics().generation.inc();
+        let generation = compile::load(engine, &self.name, self.role, bytes, *code, self.settings.clone())?;
+        if self.role == Role::Main
+            && let Some(before) = &self.current
+        {
+            self.remember(Good::new(before, self.wasm_bytes));
+        }
         self.publish(generation, bytes.len());
         Ok(())
     }
 
     /// What is to become of content that was not loaded.
-    fn remember(&mut self, error: &NotAFilter, code: Digest256) {
+    fn refuse(&mut self, error: &NotAFilter, code: Digest256) {
         if error.is_final() {
             self.refused = Some(code);
         } else {
@@ -235,7 +265,9 @@ impl Source {
         }
     }
 
-    fn publish(&mut self, generation: Arc<Generation>, wasm_bytes: usize) {
+    /// A generation serves from now on.
+    pub(super) fn publish(&mut self, generation: Arc<Generation>, wasm_bytes: usize) {
+        generation.metrics().generation.inc();
         if let Some(before) = self.current.replace(generation) {
             self.older.push(Arc::downgrade(&before));
         }
@@ -244,9 +276,16 @@ impl Source {
         self.refused = None;
     }
 
+    /// The file has another name, or is to be read again whatever was known of it.
+    pub(super) fn look_anew(&mut self, path: PathBuf) {
+        self.path = path;
+        self.seen = None;
+    }
+
     fn settle(&mut self, metadata: &Metadata, error: Option<String>) {
         self.seen = Some(Fingerprint::from(metadata));
         self.unsettled = None;
+        self.quarantined = false;
         if error.is_none() {
             self.refused = None;
         }
@@ -258,9 +297,9 @@ impl Source {
         self.unsettled = None;
         if !self.missing {
             self.missing = true;
-            engine.metrics.filter(&self.name).missing.set(1);
+            engine.metrics.filter(&self.label).missing.set(1);
             let file = self.path.display().to_string();
-            tracing::warn!(filter = &*self.name, file, "the file of a filter vanished: the last good one serves on");
+            tracing::warn!(filter = &*self.label, file, "the file of a filter vanished: the last good one serves on");
         }
     }
 
@@ -268,7 +307,7 @@ impl Source {
         let text = error.to_string();
         if self.error.as_ref() != Some(&text) {
             let file = self.path.display().to_string();
-            tracing::error!(filter = &*self.name, file, "filter not read, the last good one serves on: {error}");
+            tracing::error!(filter = &*self.label, file, "filter not read, the last good one serves on: {error}");
         }
         self.seen = None;
         self.unsettled = None;

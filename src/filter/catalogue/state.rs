@@ -1,37 +1,47 @@
 //! All files and folders, and the chains that they make.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
 
 use super::{
     LoadError,
-    folder::{Folder, filter_name, wasm_files},
+    folder::Folder,
+    orders::OrderError,
+    quarantine::Quarantine,
+    rollback::RolledBack,
     source::{Checked, Source, after},
     status::Row,
 };
 use crate::{
-    config::{ChainSource, Config, Filter, Route},
+    config::{Allow, Candidate, ChainSource, Config},
     filter::{
         engine::Engine,
-        generation::{Digest256, Generation, Settings},
-        live::{ChainSpec, Live},
+        generation::{Digest256, Role, Settings},
+        live::Live,
     },
 };
 
-/// Name and file of a filter.
-type Key = (String, PathBuf);
+/// A file and what it is to its filter.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Key {
+    pub(super) name: String,
+    pub(super) role: Role,
+    pub(super) path: PathBuf,
+}
+
+impl Key {
+    pub(super) fn main(name: impl Into<String>, path: PathBuf) -> Self {
+        Self { name: name.into(), role: Role::Main, path }
+    }
+}
 
 /// Owned by the thread that watches.
 pub(super) struct State {
-    engine: Arc<Engine>,
-    config: Arc<Config>,
-    sources: BTreeMap<Key, Source>,
-    folders: BTreeMap<PathBuf, Folder>,
-    live: Live,
+    pub(super) engine: Arc<Engine>,
+    pub(super) config: Arc<Config>,
+    pub(super) sources: BTreeMap<Key, Source>,
+    pub(super) folders: BTreeMap<PathBuf, Folder>,
+    quarantine: Quarantine,
+    pub(super) live: Live,
 }
 
 /// What a scan came to.
@@ -43,15 +53,19 @@ pub(super) struct Scanned {
 }
 
 impl State {
-    pub(super) fn new(engine: Arc<Engine>, config: &Arc<Config>) -> Self {
+    pub(super) fn new(engine: Arc<Engine>, config: &Arc<Config>) -> Result<Self, LoadError> {
+        let quarantine = Quarantine::open(config.server.state_dir.as_deref())?;
+        let candidates = || config.filters.values().flat_map(|filter| [&filter.canary, &filter.shadow]).flatten();
         let mut folders = BTreeMap::<PathBuf, Folder>::new();
         for route in &config.routes {
             if let ChainSource::Folder { path, required, removal_grace } = &route.filters {
-                let folder = folders.entry(path.clone()).or_insert_with(|| Folder::new(path.clone()));
+                let files = candidates().map(|candidate| &candidate.file);
+                let folder = folders.entry(path.clone()).or_insert_with(|| Folder::new(path.clone(), files));
                 folder.require(required, *removal_grace);
             }
         }
-        Self { engine, config: config.clone(), sources: BTreeMap::new(), folders, live: Live::default() }
+        let (config, sources) = (config.clone(), BTreeMap::new());
+        Ok(Self { engine, config, sources, folders, quarantine, live: Live::default() })
     }
 
     /// Loads what routes name, and then the rest.
@@ -66,17 +80,31 @@ impl State {
             }
         }
         let used = self.used();
-        let engine = self.engine.clone();
         for key in &used {
-            self.source(key).load_now(&engine)?;
+            self.load_now(key)?;
+        }
+        for key in self.candidates(&used) {
+            if let Err(error) = self.load_now(&key) {
+                let (filter, cause) = (&*key.role.label(&key.name.into()), source_of(&error));
+                tracing::error!(filter, cause, "without this candidate the filter serves alone: {error}");
+            }
         }
         for key in self.unused(&used) {
-            let file = key.1.display().to_string();
-            match self.source(&key).load_now(&engine) {
-                Ok(()) => tracing::info!(filter = key.0, file, "a filter is loaded that no route uses"),
+            let file = key.path.display().to_string();
+            match self.load_now(&key) {
+                Ok(()) if self.sources.get(&key).is_some_and(|source| source.current.is_some()) => {
+                    tracing::info!(filter = key.name, file, "a filter is loaded that no route uses");
+                }
+                // Quarantined, and said to be.
+                Ok(()) => {}
                 Err(error) => {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(filter = key.0, file, cause, "a filter that no route uses is not loaded: {error}");
+                    let cause = source_of(&error);
+                    tracing::warn!(
+                        filter = key.name,
+                        file,
+                        cause,
+                        "a filter that no route uses is not loaded: {error}"
+                    );
                 }
             }
         }
@@ -90,22 +118,59 @@ impl State {
             folder.scan(now);
         }
         let used = self.used();
-        let unused = self.unused(&used);
-        let wanted: Vec<_> = used.iter().chain(&unused).cloned().collect();
+        let mut wanted = self.candidates(&used);
+        wanted.extend(self.unused(&used));
+        wanted.extend(used);
+        self.follow_renames(&wanted);
         self.sources.retain(|key, _| wanted.contains(key));
-        let known: Vec<_> = self.folders.values().flat_map(Folder::chain).collect();
         let mut again = self.folders.values().filter_map(Folder::next_removal).min();
-        let engine = self.engine.clone();
         for key in wanted {
-            let source = self.source(&key);
-            if let Checked::Again(wait) = source.check(&engine, &known) {
+            self.enter(&key);
+            let Some(source) = self.sources.get_mut(&key) else { continue };
+            if let Checked::Again(wait) = source.check(&self.engine, &self.quarantine) {
                 let at = after(wait);
                 again = Some(again.map_or(at, |again| again.min(at)));
             }
             source.older.retain(|generation| generation.strong_count() > 0);
         }
+        Scanned { live: self.rebuild(), again }
+    }
+
+    /// The chains, where they are not those that are published.
+    pub(super) fn rebuild(&mut self) -> Option<Live> {
         let live = self.build();
-        Scanned { live: (!live.same(&self.live)).then_some(live), again }
+        (!live.same(&self.live)).then_some(live)
+    }
+
+    /// Every file of the filter goes back to what served before, where there is such a thing.
+    ///
+    /// # Errors
+    /// Nothing changed.
+    pub(super) fn roll_back(&mut self, filter: &str) -> Result<Vec<RolledBack>, OrderError> {
+        let own = self.sources.iter_mut().filter(|(key, _)| key.role == Role::Main && key.name == filter);
+        let mut results: Vec<_> = own.map(|(_, source)| source.roll_back(&self.engine, &mut self.quarantine)).collect();
+        if results.is_empty() {
+            return Err(OrderError::UnknownFilter);
+        }
+        if results.iter().any(Result::is_ok) {
+            return Ok(results.into_iter().flatten().collect());
+        }
+        // A reason that can be acted on comes before one that cannot.
+        results.sort_by_key(|result| matches!(result, Err(OrderError::NothingBefore)));
+        results.swap_remove(0).map(|rolled_back| vec![rolled_back])
+    }
+
+    /// A content may be loaded again. Answers whether a restart will know.
+    ///
+    /// # Errors
+    /// It was not in quarantine.
+    pub(super) fn lift(&mut self, filter: &str, sha256: &str) -> Result<bool, OrderError> {
+        let persisted = self.quarantine.lift(filter, sha256).ok_or(OrderError::NotQuarantined)?;
+        for (key, source) in self.sources.iter_mut().filter(|(key, _)| key.name == filter) {
+            source.look_anew(key.path.clone());
+        }
+        tracing::warn!(filter, sha256, persisted, "a file is no longer quarantined");
+        Ok(persisted)
     }
 
     /// What is to be published is what later scans compare with.
@@ -113,130 +178,54 @@ impl State {
         self.live = live.clone();
     }
 
-    /// Every directory in which something may change.
-    pub(super) fn directories(&self) -> BTreeSet<PathBuf> {
-        let files = self.sources.keys().filter_map(|(_, path)| path.parent().map(Path::to_owned));
-        let folders = self.folders.keys().cloned();
-        files.chain(folders).chain([self.config.server.filter_dir.clone()]).collect()
-    }
-
     pub(super) fn rows(&self) -> Vec<Row> {
-        self.sources.iter().map(|(key, source)| Row::new(source, self.routes_of(key))).collect()
+        let main = self.sources.iter().filter(|(key, _)| key.role == Role::Main);
+        let row = |(key, source): (&Key, &Source)| {
+            let candidate = |role, candidate: &Option<Candidate>| {
+                let candidate = candidate.as_ref()?;
+                let key = Key { name: key.name.clone(), role, path: candidate.file.clone() };
+                Some((self.sources.get(&key)?, candidate.percent))
+            };
+            let filter = self.config.filters.get(&key.name);
+            let canary = filter.and_then(|filter| candidate(Role::Canary, &filter.canary));
+            let shadow = filter.and_then(|filter| candidate(Role::Shadow, &filter.shadow));
+            Row::new(source, self.routes_of(key), self.quarantine.of(&key.name), canary, shadow)
+        };
+        main.map(row).collect()
     }
 
     /// Is every filter there that a route needs?
     pub(super) fn complete(&self) -> bool {
-        let named = self.config.routes.iter().all(|route| match &route.filters {
-            ChainSource::Names(names) => names.len() == self.live.chain(&route.name).filters().len(),
-            ChainSource::Folder { .. } => true,
-        });
         let required = self.folders.values().all(|folder| {
             folder.required.iter().all(|name| folder.entries.get(name).is_some_and(|entry| entry.good.is_some()))
         });
-        named && required
+        self.live.is_complete() && required
     }
 
-    /// The files that chains are made of.
-    fn used(&self) -> BTreeSet<Key> {
-        let mut used = BTreeSet::new();
-        for route in &self.config.routes {
-            if let ChainSource::Names(names) = &route.filters {
-                used.extend(names.iter().map(|name| (name.clone(), self.settings_of(name).file)));
-            }
-        }
-        for folder in self.folders.values() {
-            let entries = folder.entries.iter();
-            used.extend(entries.map(|(name, entry)| (name.clone(), folder.path.join(&entry.file_name))));
-        }
-        used
+    fn load_now(&mut self, key: &Key) -> Result<(), LoadError> {
+        self.enter(key);
+        let source = self.sources.get_mut(key);
+        source.map_or(Ok(()), |source| source.load_now(&self.engine, &self.quarantine))
     }
 
-    /// Configured filters and files of `filter_dir` that no route uses.
-    fn unused(&self, used: &BTreeSet<Key>) -> Vec<Key> {
-        let mut unused: Vec<Key> =
-            self.config.filters.iter().map(|(name, filter)| (name.clone(), filter.file.clone())).collect();
-        // The table of a filter that is in a folder need not have a file of its own.
-        unused.retain(|(name, path)| path.exists() || !used.iter().any(|(known, _)| known == name));
-        let folder = &self.config.server.filter_dir;
-        // The folder of named filters need not exist where every filter has a file of its own.
-        for file in wasm_files(folder).unwrap_or_default() {
-            if let Some(name) = filter_name(&file) {
-                unused.push((name.to_owned(), folder.join(&file)));
-            }
+    /// From now on there is a source for it.
+    fn enter(&mut self, key: &Key) {
+        let mut filter = self.settings_of(&key.name);
+        if key.role == Role::Shadow {
+            // It is asked and not obeyed: without a right, imports that reach something answer that it is denied.
+            filter.allow = Allow::default();
         }
-        let paths: BTreeSet<_> = used.iter().map(|(_, path)| path.clone()).collect();
-        unused.retain(|key| !used.contains(key));
-        let mut seen = paths;
-        unused.retain(|(_, path)| seen.insert(path.clone()));
-        unused
-    }
-
-    fn source(&mut self, key: &Key) -> &mut Source {
-        let filter = self.settings_of(&key.0);
-        let largest_payload = self.largest_payload(&key.0);
+        let largest_payload = self.largest_payload(&key.name);
+        let engine = &self.engine;
         self.sources.entry(key.clone()).or_insert_with(|| {
             let settings = Settings::new(&filter, largest_payload);
-            Source::new(key.0.as_str().into(), key.1.clone(), settings, filter.sha256.map(Digest256))
-        })
-    }
-
-    fn settings_of(&self, name: &str) -> Filter {
-        self.config
-            .filters
-            .get(name)
-            .cloned()
-            .unwrap_or_else(|| Filter::with_defaults(self.config.server.filter_dir.join(format!("{name}.wasm"))))
-    }
-
-    fn uses(&self, route: &Route, name: &str) -> bool {
-        match &route.filters {
-            ChainSource::Names(names) => names.iter().any(|known| known == name),
-            ChainSource::Folder { path, .. } => {
-                self.folders.get(path).is_some_and(|folder| folder.entries.contains_key(name))
-            }
-        }
-    }
-
-    fn routes_of(&self, key: &Key) -> Vec<String> {
-        let has = |route: &&Route| {
-            self.uses(route, &key.0)
-                && match &route.filters {
-                    ChainSource::Names(_) => self.settings_of(&key.0).file == key.1,
-                    ChainSource::Folder { path, .. } => key.1.parent() == Some(path),
-                }
-        };
-        self.config.routes.iter().filter(has).map(|route| route.name.clone()).collect()
-    }
-
-    /// Of the routes that use the filter; of all where none does.
-    fn largest_payload(&self, name: &str) -> usize {
-        let largest =
-            |route: &Route| route.limits.client_max_payload_bytes.max(route.limits.upstream_max_payload_bytes);
-        let routes = &self.config.routes;
-        let using = routes.iter().filter(|route| self.uses(route, name)).map(largest).max();
-        using.or_else(|| routes.iter().map(largest).max()).unwrap_or(1 << 20)
-    }
-
-    fn build(&mut self) -> Live {
-        for folder in self.folders.values_mut() {
-            for (name, entry) in &mut folder.entries {
-                let key = (name.clone(), folder.path.join(&entry.file_name));
-                if let Some(good) = self.sources.get(&key).and_then(|source| source.current.clone()) {
-                    entry.good = Some(good);
-                }
-            }
-        }
-        let chains = self.config.routes.iter().map(|route| {
-            let filters: Vec<Arc<Generation>> = match &route.filters {
-                ChainSource::Names(names) => names.iter().filter_map(|name| self.named(name)).collect(),
-                ChainSource::Folder { path, .. } => self.folders.get(path).map(Folder::chain).unwrap_or_default(),
-            };
-            (route.name.clone(), ChainSpec::new(filters, &route.limits))
+            // The pin is for the file that serves.
+            let pin = filter.sha256.filter(|_| key.role == Role::Main).map(Digest256);
+            Source::new(engine, key.name.as_str().into(), key.role, key.path.clone(), settings, pin)
         });
-        Live::new(chains.collect(), &self.live)
     }
+}
 
-    fn named(&self, name: &str) -> Option<Arc<Generation>> {
-        self.sources.get(&(name.to_owned(), self.settings_of(name).file))?.current.clone()
-    }
+fn source_of(error: &LoadError) -> Option<String> {
+    std::error::Error::source(error).map(ToString::to_string)
 }

@@ -11,8 +11,12 @@ use std::{
 
 use serde::Serialize;
 
-use super::source::Source;
-use crate::filter::generation::Generation;
+use super::{quarantine::Quarantined, source::Source};
+use crate::filter::{
+    control::{Control, Mode},
+    generation::Generation,
+    shadow::ShadowDifference,
+};
 
 /// One filter and its file.
 #[derive(Clone, Debug, Serialize)]
@@ -23,6 +27,8 @@ pub struct FilterStatus {
     pub file: PathBuf,
     /// How it is.
     pub state: FilterState,
+    /// What an operator set.
+    pub mode: Mode,
     /// Why the file's present content does not serve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -34,8 +40,52 @@ pub struct FilterStatus {
     pub wasm_bytes: usize,
     /// The routes whose chains it is in.
     pub routes: Vec<String>,
-    /// The generation that serves and older ones that still have sessions or instances.
+    /// The generation that serves, older ones that still have sessions or instances, and those of the candidates.
     pub generations: Vec<GenerationStatus>,
+    /// The first 12 digits of the hash of the generation that a rollback would go back to.
+    pub rollback_to: Option<String>,
+    /// Contents that are not loaded because they were rolled back from.
+    pub quarantine: Vec<Quarantined>,
+    /// What serves a share of the new connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CandidateStatus>,
+    /// What is asked about a share of the new connections and never obeyed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowStatus>,
+}
+
+/// A shadow, and how often it agreed since the start.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShadowStatus {
+    /// Its file.
+    #[serde(flatten)]
+    pub candidate: CandidateStatus,
+    /// Answers that did the same.
+    pub same: u64,
+    /// Answers that did not.
+    pub different: u64,
+    /// Calls of the shadow that failed.
+    pub fault: u64,
+    /// Messages, or whole connections, that there was no room to compare.
+    pub skipped: u64,
+    /// The last differences, the newest first.
+    pub differences: Vec<ShadowDifference>,
+}
+
+/// A canary or a shadow, and its file.
+#[derive(Clone, Debug, Serialize)]
+pub struct CandidateStatus {
+    /// Its file.
+    pub file: PathBuf,
+    /// Its share of the new connections, 0 to 100.
+    pub percent: u8,
+    /// How it is; a missing one has no share.
+    pub state: FilterState,
+    /// Why the file's present content does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The first 12 digits of the hash of its generation.
+    pub generation: Option<String>,
 }
 
 /// How a filter is.
@@ -48,8 +98,38 @@ pub enum FilterState {
     Failed,
     /// The file is away: the last good generation serves.
     Missing,
+    /// The file's content was rolled back from: an older generation serves, or none.
+    Quarantined,
     /// Loaded, but no route uses it.
     Unused,
+}
+
+impl FilterState {
+    fn of(source: &Source) -> Self {
+        if source.missing {
+            Self::Missing
+        } else if source.quarantined {
+            Self::Quarantined
+        } else if source.error.is_some() || source.current.is_none() {
+            Self::Failed
+        } else {
+            Self::Serving
+        }
+    }
+}
+
+/// What a generation is to its filter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GenerationRole {
+    /// It serves.
+    Serving,
+    /// It served, and sessions still have it.
+    Older,
+    /// It serves a share of the new connections.
+    Canary,
+    /// It is asked and never obeyed.
+    Shadow,
 }
 
 /// One generation that is still there.
@@ -57,6 +137,10 @@ pub enum FilterState {
 pub struct GenerationStatus {
     /// The first 12 digits of its hash.
     pub generation: String,
+    /// SHA-256 of the file that it was loaded from.
+    pub sha256: String,
+    /// What it is to its filter.
+    pub role: GenerationRole,
     /// Is it the one that serves?
     pub serving: bool,
     /// Its sessions on all workers.
@@ -75,8 +159,9 @@ pub(super) struct Board {
 /// What changes only when files change; counts are read when asked for.
 pub(super) struct Row {
     status: FilterStatus,
-    current: Weak<Generation>,
-    older: Vec<Weak<Generation>>,
+    control: Arc<Control>,
+    shadow: Option<CandidateStatus>,
+    generations: Vec<(GenerationRole, Weak<Generation>)>,
 }
 
 impl Board {
@@ -89,59 +174,101 @@ impl Board {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Row::status).collect()
     }
 
+    /// The control of a filter, where it is known.
+    pub(super) fn control(&self, filter: &str) -> Option<Arc<Control>> {
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.iter().find(|row| row.status.name == filter).map(|row| row.control.clone())
+    }
+
     pub(super) fn ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
     }
 }
 
 impl Row {
-    pub(super) fn new(source: &Source, routes: Vec<String>) -> Self {
-        let state = if source.missing {
-            FilterState::Missing
-        } else if source.error.is_some() || source.current.is_none() {
-            FilterState::Failed
-        } else if routes.is_empty() {
-            FilterState::Unused
-        } else {
-            FilterState::Serving
+    pub(super) fn new(
+        source: &Source,
+        routes: Vec<String>,
+        quarantine: Vec<Quarantined>,
+        canary: Option<(&Source, u8)>,
+        shadow: Option<(&Source, u8)>,
+    ) -> Self {
+        let state = match FilterState::of(source) {
+            FilterState::Serving if routes.is_empty() => FilterState::Unused,
+            state => state,
         };
-        Self {
-            status: FilterStatus {
-                name: source.name.to_string(),
-                file: source.path.clone(),
-                state,
-                error: source.error.clone(),
-                generation: source.current.as_ref().map(|current| current.digest().short()),
-                loaded_at_unix_ms: source.loaded_at.map(unix_ms),
-                wasm_bytes: source.wasm_bytes,
-                routes,
-                generations: Vec::new(),
-            },
-            current: source.current.as_ref().map(Arc::downgrade).unwrap_or_default(),
-            older: source.older.clone(),
+        let mut generations = Vec::new();
+        for (source, role) in [
+            (Some(source), GenerationRole::Serving),
+            (canary.map(|(source, _)| source), GenerationRole::Canary),
+            (shadow.map(|(source, _)| source), GenerationRole::Shadow),
+        ] {
+            let Some(source) = source else { continue };
+            generations.extend(source.current.iter().map(|generation| (role, Arc::downgrade(generation))));
+            generations.extend(source.older.iter().map(|generation| (GenerationRole::Older, generation.clone())));
         }
+        let status = FilterStatus {
+            name: source.name.to_string(),
+            file: source.path.clone(),
+            state,
+            mode: source.control.mode(),
+            error: source.error.clone(),
+            generation: source.current.as_ref().map(|current| current.digest().short()),
+            loaded_at_unix_ms: source.loaded_at.map(unix_ms),
+            wasm_bytes: source.wasm_bytes,
+            routes,
+            generations: Vec::new(),
+            rollback_to: source.current.as_ref().and(source.history.last()).map(|good| good.digest.short()),
+            quarantine,
+            canary: canary.map(CandidateStatus::new),
+            shadow: None,
+        };
+        let shadow = shadow.map(CandidateStatus::new);
+        Self { status, control: source.control.clone(), shadow, generations }
     }
 
     fn status(&self) -> FilterStatus {
-        let serving = self.current.upgrade().map(|generation| GenerationStatus::new(&generation, true));
-        let older = self.older.iter().filter_map(Weak::upgrade);
-        let older = older.map(|generation| GenerationStatus::new(&generation, false));
-        FilterStatus { generations: serving.into_iter().chain(older).collect(), ..self.status.clone() }
+        let there = self.generations.iter().filter_map(|(role, generation)| Some((role, generation.upgrade()?)));
+        let generations = there.map(|(role, generation)| GenerationStatus::new(&generation, *role)).collect();
+        let shadow = self.shadow.clone().map(|candidate| ShadowStatus::new(candidate, &self.control));
+        FilterStatus { generations, mode: self.control.mode(), shadow, ..self.status.clone() }
+    }
+}
+
+impl CandidateStatus {
+    fn new((source, percent): (&Source, u8)) -> Self {
+        Self {
+            file: source.path.clone(),
+            percent,
+            state: FilterState::of(source),
+            error: source.error.clone(),
+            generation: source.current.as_ref().map(|current| current.digest().short()),
+        }
+    }
+}
+
+impl ShadowStatus {
+    fn new(candidate: CandidateStatus, control: &Control) -> Self {
+        let [same, different, fault, skipped] = control.shadow().counts();
+        let differences = control.shadow().differences();
+        Self { candidate, same, different, fault, skipped, differences }
     }
 }
 
 impl GenerationStatus {
-    fn new(generation: &Generation, serving: bool) -> Self {
+    fn new(generation: &Generation, role: GenerationRole) -> Self {
         Self {
             generation: generation.digest().short(),
-            serving,
+            sha256: generation.content().hex(),
+            role,
+            serving: role == GenerationRole::Serving,
             sessions: generation.sessions.load(Ordering::Relaxed),
             instances: generation.instances.load(Ordering::Relaxed),
         }
     }
 }
 
-fn unix_ms(at: SystemTime) -> u64 {
+pub(super) fn unix_ms(at: SystemTime) -> u64 {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -37,7 +37,7 @@ fn ten_thousand_reloads_from_the_cache_take_no_memory() {
         [fs::read(guest("stamp")).unwrap(), vec![0, 2, 1, name[0]]].concat()
     });
     fs::write(&file, &builds[1]).unwrap();
-    let mut state = State::new(engine, &Arc::new(bed.config));
+    let mut state = State::new(engine, &Arc::new(bed.config)).unwrap();
     let live = state.start().unwrap();
     state.published(&live);
     let mut before = live.chain("main").filters()[0].serial();

@@ -17,7 +17,11 @@ use std::{
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch as latest;
 
-use super::{state::State, status::Board};
+use super::{
+    orders::{Order, Orders},
+    state::State,
+    status::Board,
+};
 use crate::filter::live::Live;
 
 /// Files are looked at this often even when nothing is heard: not every file system tells.
@@ -29,28 +33,31 @@ const NOISE: Duration = Duration::from_millis(500);
 /// Compiling must not slow the workers down; nor may busy workers keep a new filter away for ever.
 const NICENESS: i32 = 5;
 
-/// Starts the thread. A message on the channel wakes it.
+/// Starts the thread.
 pub(super) fn start(
     state: State,
     publish: latest::Sender<Arc<Live>>,
     board: Arc<Board>,
     stopped: Arc<AtomicBool>,
-) -> io::Result<SyncSender<()>> {
+) -> io::Result<Arc<Orders>> {
     let (wake, woken) = sync_channel(1);
-    let mut watch = Watch { state, publish, board, watcher: watcher(wake.clone()), directories: BTreeMap::new() };
+    let orders = Arc::new(Orders::new(wake.clone()));
+    let (watcher, directories) = (watcher(wake), BTreeMap::new());
+    let mut watch = Watch { state, publish, board, orders: orders.clone(), watcher, directories };
     // Before the caller goes on: what changes from now on is heard.
     watch.follow_directories();
     thread::Builder::new().name("wsgate-filters".to_owned()).spawn(move || {
         lower_priority();
         watch.run(&woken, &stopped);
     })?;
-    Ok(wake)
+    Ok(orders)
 }
 
 struct Watch {
     state: State,
     publish: latest::Sender<Arc<Live>>,
     board: Arc<Board>,
+    orders: Arc<Orders>,
     watcher: Option<RecommendedWatcher>,
     /// Those that are watched, with device and inode: a directory may be replaced by another.
     directories: BTreeMap<PathBuf, (u64, u64)>,
@@ -63,6 +70,7 @@ impl Watch {
             let rescan = Instant::now() + RESCAN;
             let until = again.map_or(rescan, |again: Instant| again.min(rescan));
             match woken.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(()) if self.carry_out_orders() => {}
                 Ok(()) => quiet_down(woken),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -77,7 +85,12 @@ impl Watch {
 
     fn scan(&mut self) -> Option<Instant> {
         let scanned = self.state.scan();
-        if let Some(live) = scanned.live {
+        self.publish(scanned.live);
+        scanned.again
+    }
+
+    fn publish(&mut self, live: Option<Live>) {
+        if let Some(live) = live {
             let live = Arc::new(live);
             for (route, chain) in live.changed(&self.publish.borrow()) {
                 let filters: Vec<_> = chain.names().collect();
@@ -87,7 +100,32 @@ impl Watch {
             self.publish.send_replace(live);
         }
         self.board.post(self.state.rows(), self.state.complete());
-        scanned.again
+    }
+
+    /// Whoever gave an order gets its answer once what it changed is published. Answers whether there was one.
+    fn carry_out_orders(&mut self) -> bool {
+        let mut any = false;
+        while let Some(order) = self.orders.take() {
+            any = true;
+            match order {
+                // Whoever does not wait any more does not expect anything to change.
+                Order::RollBack { answer, .. } if answer.is_closed() => {}
+                Order::Lift { answer, .. } if answer.is_closed() => {}
+                Order::RollBack { filter, answer } => {
+                    let done = self.state.roll_back(&filter);
+                    let live = self.state.rebuild();
+                    self.publish(live);
+                    let _ = answer.send(done);
+                }
+                Order::Lift { filter, sha256, answer } => {
+                    let done = self.state.lift(&filter, &sha256);
+                    self.publish(None);
+                    let _ = answer.send(done);
+                }
+                Order::Rouse => self.publish.send_modify(|_| ()),
+            }
+        }
+        any
     }
 
     fn follow_directories(&mut self) {

@@ -13,7 +13,8 @@ use crate::{
         },
         fault::{Fault, FaultKind},
         finish,
-        live::ChainSpec,
+        generation::Generation,
+        live::{ChainSpec, Slot},
         member::{Member, Resumed},
         tally::Hook,
     },
@@ -28,9 +29,11 @@ enum Plan {
     /// Its generation did not change, or the session is pinned to the old one.
     Keep(Rc<Member>),
     /// It takes over from an older generation.
-    Replace(Rc<Member>),
+    Replace(Rc<Member>, Arc<Generation>),
     /// It is new in this chain.
-    Add,
+    Add(Arc<Generation>),
+    /// It is bypassed, and was never asked about the connection.
+    Late(Arc<Generation>),
 }
 
 /// Why the session stays, or ends.
@@ -41,9 +44,9 @@ enum Stop {
 
 pub(super) async fn migrate(old: Rc<Inner>, spec: Arc<ChainSpec>) -> Migration {
     let mut leaving = old.members.clone();
-    let plans: Vec<_> = spec.filters().iter().map(|generation| plan(generation, &mut leaving)).collect();
+    let plans: Vec<_> = spec.slots().iter().map(|slot| plan(slot, &mut leaving)).collect();
     let mut moved = Vec::new();
-    let members = match build(&old, &spec, &plans, &mut moved).await {
+    let members = match build(&old, &plans, &mut moved).await {
         Ok(members) => members,
         Err(stop) => {
             // Those that took over already are released; the old sessions were never touched.
@@ -61,9 +64,15 @@ pub(super) async fn migrate(old: Rc<Inner>, spec: Arc<ChainSpec>) -> Migration {
         release(moved);
         return Migration::Kept;
     }
+    for ((plan, member), slot) in plans.iter().zip(&members).zip(spec.slots()) {
+        if let Plan::Replace(before, _) = plan {
+            member.take_shadow_of(before);
+        }
+        member.follow_shadow(slot.shadow.as_ref(), &old.instances);
+    }
     let replaced = plans.into_iter().filter_map(|plan| match plan {
-        Plan::Replace(member) => Some(member),
-        Plan::Keep(_) | Plan::Add => None,
+        Plan::Replace(member, _) => Some(member),
+        Plan::Keep(_) | Plan::Add(_) | Plan::Late(_) => None,
     });
     release(replaced.collect());
     close_removed(leaving);
@@ -72,45 +81,49 @@ pub(super) async fn migrate(old: Rc<Inner>, spec: Arc<ChainSpec>) -> Migration {
 }
 
 /// Takes the session of the same filter out of those that are left.
-fn plan(generation: &Arc<crate::filter::generation::Generation>, leaving: &mut Vec<Rc<Member>>) -> Plan {
-    let Some(at) = leaving.iter().position(|member| member.generation().filter() == generation.filter()) else {
-        return Plan::Add;
+fn plan(slot: &Slot, leaving: &mut Vec<Rc<Member>>) -> Plan {
+    let Some(at) = leaving.iter().position(|member| member.generation().filter() == slot.main.filter()) else {
+        let generation = slot.main.clone();
+        return if generation.is_bypassed() { Plan::Late(generation) } else { Plan::Add(generation) };
     };
     let member = leaving.remove(at);
-    let same = Arc::ptr_eq(member.generation(), generation);
+    let generation = slot.for_session_of(member.generation());
+    let same = Arc::ptr_eq(member.generation(), &generation);
     if same || member.generation().settings().on_reload == OnReload::Pin {
         Plan::Keep(member)
+    } else if member.is_late() {
+        Plan::Late(generation)
     } else {
-        Plan::Replace(member)
+        Plan::Replace(member, generation)
     }
 }
 
 /// `save` all, then `resume` all. Every new session is also in `moved`.
-async fn build(
-    old: &Inner,
-    spec: &ChainSpec,
-    plans: &[Plan],
-    moved: &mut Vec<Rc<Member>>,
-) -> Result<Vec<Rc<Member>>, Stop> {
+async fn build(old: &Inner, plans: &[Plan], moved: &mut Vec<Rc<Member>>) -> Result<Vec<Rc<Member>>, Stop> {
     let mut states = Vec::with_capacity(plans.len());
     for plan in plans {
         states.push(match plan {
-            Plan::Replace(member) => member.save().await.map_err(|fault| {
+            Plan::Replace(member, _) => member.save().await.map_err(|fault| {
                 member.log(&fault, Hook::Save);
                 Stop::Keep
             })?,
-            Plan::Keep(_) | Plan::Add => None,
+            Plan::Keep(_) | Plan::Add(_) | Plan::Late(_) => None,
         });
     }
     let mut members = Vec::with_capacity(plans.len());
-    for ((generation, plan), state) in spec.filters().iter().zip(plans).zip(states) {
-        let cause = match plan {
+    for (plan, state) in plans.iter().zip(states) {
+        let (generation, cause) = match plan {
             Plan::Keep(member) => {
                 members.push(member.clone());
                 continue;
             }
-            Plan::Replace(_) => ResumeCause::Reload,
-            Plan::Add => ResumeCause::Added,
+            Plan::Late(generation) => {
+                members.push(Rc::new(Member::late(old.instances.pool(generation), old.request.clone())));
+                continue;
+            }
+            Plan::Replace(_, generation) if generation.is_restored() => (generation, ResumeCause::Rollback),
+            Plan::Replace(_, generation) => (generation, ResumeCause::Reload),
+            Plan::Add(generation) => (generation, ResumeCause::Added),
         };
         let resumed = Member::resume(old.instances.pool(generation), old.request.clone(), state, cause).await;
         let member = Rc::new(taken_over(old, generation, resumed)?);
@@ -120,11 +133,7 @@ async fn build(
     Ok(members)
 }
 
-fn taken_over(
-    old: &Inner,
-    generation: &crate::filter::generation::Generation,
-    resumed: Resumed,
-) -> Result<Member, Stop> {
+fn taken_over(old: &Inner, generation: &Generation, resumed: Resumed) -> Result<Member, Stop> {
     let connection = &*old.request.connection;
     let filter = generation.filter();
     let fault = match resumed {

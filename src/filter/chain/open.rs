@@ -11,9 +11,10 @@ use crate::{
         edits::{refusal_headers, refusal_status},
         fault::{Fault, FaultKind},
         finish,
-        live::ChainSpec,
+        live::{ChainSpec, Drawn},
         member::{Member, Opened},
         pool::Instances,
+        shadow::Shadow,
         tally::Hook,
     },
     message::CloseFrame,
@@ -27,10 +28,26 @@ pub(super) async fn open(
     spec: Arc<ChainSpec>,
     request: Rc<OpeningRequest>,
 ) -> Result<(Chain, Admission), NotAdmitted> {
-    let mut opening = Opening { admission: Admission::default(), members: Vec::with_capacity(spec.filters().len()) };
-    for generation in spec.filters() {
-        let opened = Member::open(instances.pool(generation), request.clone()).await;
-        if let Err(refused) = opening.take(generation.filter(), opened, &request) {
+    if let Some(filter) = spec.closed_by() {
+        return Err(NotAdmitted::Closed { filter: filter.clone() });
+    }
+    let mut opening = Opening { admission: Admission::default(), members: Vec::with_capacity(spec.slots().len()) };
+    for slot in spec.slots() {
+        let Drawn { serving, shadow } = slot.draw();
+        let pool = instances.pool(serving);
+        if serving.is_bypassed() {
+            opening.members.push(Rc::new(Member::late(pool, request.clone())));
+            continue;
+        }
+        let opened = Member::open(pool, request.clone()).await;
+        if let Some(shadow) = shadow {
+            let shadow = Shadow::start(instances.pool(shadow), request.clone(), &opened);
+            // One that the filter refuses ends with its comparison.
+            if let Opened::Admitted(member, _) | Opened::Failed(member, _) = &opened {
+                member.set_shadow(shadow);
+            }
+        }
+        if let Err(refused) = opening.take(serving.filter(), opened, &request) {
             opening.abort();
             return Err(refused);
         }

@@ -229,10 +229,21 @@ impl<'a> Pass<'a> {
     async fn travel(&mut self, travel: &mut Travel) -> bool {
         while let Some(i) = travel.next(self.chain.members.len()) {
             let member = &self.chain.members[i];
-            if !member.interest().message(travel.direction, travel.message.kind()) {
+            let (direction, kind) = (travel.direction, travel.message.kind());
+            if member.is_late() && member.hears(direction, kind) {
+                // Boxed: it is rare, and large.
+                if let Err(none) = Box::pin(member.arrive()).await
+                    && let Then::Stop = self.judge(i, direction, Hook::Resume, Err(none))
+                {
+                    return false;
+                }
+            }
+            if member.is_late() || !member.hears(direction, kind) {
+                member.show(direction, &travel.message, None);
                 continue;
             }
-            let answer = member.on_message(travel.direction, &travel.message).await;
+            let answer = member.on_message(direction, &travel.message).await;
+            member.show(direction, &travel.message, Some(&answer));
             match self.judge(i, travel.direction, Hook::OnMessage, answer) {
                 Then::Forward => {}
                 Then::Replace(message) => travel.message = message,

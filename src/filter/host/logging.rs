@@ -119,7 +119,10 @@ impl logging::Host for Host {
     }
 
     fn reason(&mut self, label: String) -> wasmtime::Result<()> {
-        self.custom.reason(&label);
+        // What a shadow decides never happens: it explains nothing.
+        if !self.shadow {
+            self.custom.reason(&label);
+        }
         Ok(())
     }
 }

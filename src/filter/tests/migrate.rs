@@ -33,14 +33,16 @@ fn with(filters: &[(&str, &str, Value)], test: impl AsyncFnOnce(&Started, &Worke
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     bed.route(&names).run(async |started, worker| {
         let live = worker.instances.live().chain("main");
-        let named = live.filters().iter().zip(filters).map(|(generation, (name, _, _))| generation.renamed(name));
+        let generations = live.filters();
+        let named = generations.iter().zip(filters).map(|(generation, (name, _, _))| generation.renamed(name));
         test(started, &worker, named.collect()).await;
     });
 }
 
 fn spec(filters: &[&Arc<Generation>]) -> Arc<ChainSpec> {
     let limits = Bed::new().route(&[]).config.routes[0].limits;
-    Arc::new(ChainSpec::new(filters.iter().map(|generation| (*generation).clone()).collect(), &limits))
+    let slots = filters.iter().map(|generation| (*generation).clone().into());
+    Arc::new(ChainSpec::new(slots.collect(), Vec::new(), &limits))
 }
 
 async fn open(worker: &Worker, filters: &[&Arc<Generation>]) -> Chain {

@@ -108,9 +108,9 @@ fn chain() -> impl Strategy<Value = Vec<usize>> {
 
 async fn open(started: &Worker, filters: &[usize]) -> Chain {
     let live = started.instances.live().chain("main");
-    let generations = filters.iter().map(|i| live.filters()[*i].clone()).collect();
+    let generations = filters.iter().map(|i| live.filters()[*i].clone().into()).collect();
     let limits = SessionLimits { ..started_limits() };
-    let spec = Arc::new(ChainSpec::new(generations, &limits));
+    let spec = Arc::new(ChainSpec::new(generations, Vec::new(), &limits));
     Chain::open(started.instances.clone(), spec, Rc::new(opening_request())).await.unwrap().0
 }
 
