@@ -168,6 +168,7 @@ impl Gateway {
         for route in &self.config.routes {
             let target = match &route.target {
                 Target::Echo => "echo".to_owned(),
+                Target::Filters => "filters".to_owned(),
                 Target::Upstream(name) => format!("upstream {name}"),
             };
             let chain = match &route.filters {

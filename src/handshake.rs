@@ -141,7 +141,7 @@ impl<H: 'static> Handshake<H> {
         let (chain, admission) = self.admit(&id, &opening, &matched, &kept, deadline).await?;
         let offered = subprotocols(&route.allowed_subprotocols(&opening.subprotocols), &admission);
         let own = match &route.target {
-            Target::Echo => None,
+            Target::Echo | Target::Filters => None,
             Target::Upstream(name) => Some(admission.upstream.as_ref().unwrap_or(name).clone()),
         };
         let asked = self.upstream_request(kept, &opening, &matched, &admission, &offered);

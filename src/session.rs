@@ -62,7 +62,7 @@ pub struct Opened {
     pub client: Transport,
     /// What the client sent ahead.
     pub client_read_ahead: Bytes,
-    /// The upstream's socket; `None`: messages are echoed.
+    /// The upstream's socket; `None`: messages are echoed, or end at the filters.
     pub upstream: Option<Established>,
     /// How upstreams are dialled to which filters `route` messages; `None` where no filter may.
     pub dialling: Option<Box<Dialling>>,
@@ -137,7 +137,7 @@ impl Session {
         let limits = opened.route.limits;
         Self {
             client: Leg::to_client(opened.client, opened.client_read_ahead, limits.client_max_payload_bytes),
-            far: Far::new(opened.upstream, &limits),
+            far: Far::new(opened.upstream, &opened.route.target, &limits),
             branches: Branches::new(opened.dialling),
             to_upstream: Pump::default(),
             to_client: Pump::default(),
@@ -265,7 +265,7 @@ impl Session {
     fn arm_timer(&mut self, context: &mut Context<'_>) {
         let upstream = match &self.far {
             Far::Upstream { .. } => self.upstream_clock.next(&self.limits),
-            Far::Echo(_) => None,
+            Far::Echo(_) | Far::Filters => None,
         };
         let next = [
             self.client_clock.next(&self.limits),

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Durat
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::pattern::{HostPattern, PathPattern, PathTemplate};
+use super::pattern::{HostPattern, PathPattern, PathTemplate, TopicPattern};
 
 /// `[server]`
 #[derive(Clone, Debug, PartialEq)]
@@ -155,6 +155,10 @@ pub struct Filter {
 pub struct Allow {
     /// Upstreams that `open` may choose, and to which `route` may send messages.
     pub upstreams: Vec<String>,
+    /// Topics for `publish`, `subscribe` and `unsubscribe`.
+    pub topics: Vec<TopicPattern>,
+    /// `send` and `close`.
+    pub send: bool,
 }
 
 impl Filter {
@@ -269,6 +273,8 @@ pub enum Target {
     Upstream(String),
     /// Answer each message with itself.
     Echo,
+    /// Nobody: filters answer, what they forward to the upstream ends.
+    Filters,
 }
 
 /// `[[routes]] filters` or `filters_folder`
@@ -307,7 +313,7 @@ pub struct SessionLimits {
     pub queue_max_bytes: usize,
     /// What a relayed message meets in a full queue.
     pub overflow: Overflow,
-    /// What a pushed message (a filter's tick, later deliveries) meets in a full queue.
+    /// What a pushed message (of a topic, of another connection, of a filter's tick) meets in a full queue.
     pub push_overflow: PushOverflow,
     /// From the request's head to 101.
     pub handshake_timeout: Duration,

@@ -87,7 +87,7 @@ impl Session {
             self.client.poll_finish(context).is_ready()
         };
         let far_done = match &mut self.far {
-            Far::Echo(_) => true,
+            Far::Echo(_) | Far::Filters => true,
             Far::Upstream { leg, .. } if closing.relaying_to_client => {
                 let _ = leg.poll_flush(context);
                 false
@@ -127,7 +127,7 @@ impl Session {
             let _ = self.client.poll_flush(context);
             match pumped {
                 Pumped::Waiting => {
-                    if matches!(self.far, Far::Echo(_)) && self.is_relaying(Direction::ToClient) {
+                    if matches!(self.far, Far::Echo(_) | Far::Filters) && self.is_relaying(Direction::ToClient) {
                         self.upstream_stopped(Stop::Lost);
                     }
                     return;
