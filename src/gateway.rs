@@ -22,6 +22,7 @@ use crate::{
     listener,
     route::RouteTable,
     telemetry::metrics::Metrics,
+    topic::Hub,
     upstream::{Upstreams, UpstreamsError},
     worker::{Shared, Worker},
 };
@@ -83,11 +84,14 @@ impl Gateway {
             Some(address) => Some(bind("health", address).await?),
             None => None,
         };
-        let catalogue = Arc::new(load_filters(&config, metrics).await?);
+        let largest = config.routes.iter().map(|route| route.limits.upstream_max_payload_bytes).max();
+        let hub = Hub::new(largest.unwrap_or_default(), metrics.topics());
+        let catalogue = Arc::new(load_filters(&config, metrics, &hub).await?);
         let shared = Shared {
             routes: Arc::new(RouteTable::new(&config, metrics)),
             upstreams: Arc::new(Upstreams::new(&config, metrics)?),
             catalogue: Arc::clone(&catalogue),
+            hub,
             metrics: Arc::clone(metrics),
         };
         let workers: io::Result<Vec<Worker>> =
@@ -194,9 +198,9 @@ impl Gateway {
 }
 
 /// Compiling blocks, so it has a thread of its own.
-async fn load_filters(config: &Arc<Config>, metrics: &Arc<Metrics>) -> Result<Catalogue, GatewayError> {
-    let (config, metrics) = (Arc::clone(config), Arc::clone(metrics));
-    let loading = tokio::task::spawn_blocking(move || Catalogue::start(&config, &metrics));
+async fn load_filters(config: &Arc<Config>, metrics: &Arc<Metrics>, hub: &Arc<Hub>) -> Result<Catalogue, GatewayError> {
+    let (config, metrics, hub) = (Arc::clone(config), Arc::clone(metrics), Arc::clone(hub));
+    let loading = tokio::task::spawn_blocking(move || Catalogue::start(&config, &metrics, &hub));
     Ok(loading.await.map_err(|error| GatewayError::System(io::Error::other(error)))??)
 }
 

@@ -26,6 +26,7 @@ use crate::{
     route::{Matched, RouteTable},
     session::{self, Dialling, Opened, Registry},
     telemetry::metrics::Metrics,
+    topic::{Doorbell, Hub, Postbox},
     transport::Transport,
     upstream::{Established, UpstreamRequest, Upstreams},
 };
@@ -45,6 +46,10 @@ pub struct Context {
     pub upstreams: Arc<Upstreams>,
     /// The worker's sessions, and its filter instances.
     pub sessions: Rc<Registry>,
+    /// Topics, and the connections of all workers.
+    pub hub: Arc<Hub>,
+    /// Where this worker hears of mail for its sessions.
+    pub bell: Arc<Doorbell>,
     /// Where refusals without a route are counted.
     pub metrics: Arc<Metrics>,
     /// Once true, whoever still comes is answered 503.
@@ -138,6 +143,8 @@ impl<H: 'static> Handshake<H> {
         let id = connection_id();
         let deadline = self.started + route.limits.handshake_timeout;
         let kept = end_to_end(request.headers());
+        // Before the filters are asked: they may subscribe the connection.
+        let postbox = route.filtered.then(|| self.context.hub.enter(&id, &route.limits, &self.context.bell));
         let (chain, admission) = self.admit(&id, &opening, &matched, &kept, deadline).await?;
         let offered = subprotocols(&route.allowed_subprotocols(&opening.subprotocols), &admission);
         let own = match &route.target {
@@ -166,7 +173,7 @@ impl<H: 'static> Handshake<H> {
             let upstreams = Arc::clone(&self.context.upstreams);
             Box::new(Dialling { upstreams, own, request, timeout: route.limits.handshake_timeout })
         });
-        tokio::task::spawn_local(self.run_session(id, matched, request, chain, (upstream, dialling), admission.tags));
+        tokio::task::spawn_local(self.run_session(id, matched, request, (chain, postbox), (upstream, dialling), admission.tags));
         Ok(response)
     }
 
@@ -234,7 +241,7 @@ impl<H: 'static> Handshake<H> {
         id: String,
         matched: Matched,
         request: Request<Incoming>,
-        mut chain: HeldChain,
+        (mut chain, postbox): (HeldChain, Option<Postbox>),
         (upstream, dialling): (Option<Established>, Option<Box<Dialling>>),
         tags: Vec<(String, String)>,
     ) {
@@ -250,6 +257,7 @@ impl<H: 'static> Handshake<H> {
             upstream,
             dialling,
             chain: chain.0.take(),
+            postbox,
             entry: self.context.sessions.enter(),
             registry: Rc::clone(&self.context.sessions),
         })

@@ -13,6 +13,7 @@ pub mod route;
 pub mod upstream;
 pub mod http_head;
 pub mod filter;
+pub mod topic;
 pub mod transport;
 pub mod telemetry;
 pub mod message;

@@ -11,6 +11,7 @@ mod branch;
 mod pump;
 mod deadline;
 mod filters;
+mod mail;
 mod closing;
 mod end;
 mod registry;
@@ -33,6 +34,7 @@ use self::{
     far::Far,
     filters::Filters,
     leg::Leg,
+    mail::Inbox,
     pump::{Pump, Pumped},
     tally::Tally,
 };
@@ -47,6 +49,7 @@ use crate::{
     filter::{Chain, Instances},
     message::{Direction, Message},
     route::Route,
+    topic::Postbox,
     transport::Transport,
     upstream::Established,
 };
@@ -68,6 +71,8 @@ pub struct Opened {
     pub dialling: Option<Box<Dialling>>,
     /// The filters that admitted the connection, and where newer ones are found; `None` where the route has none.
     pub chain: Option<(Chain, Rc<Instances>)>,
+    /// Where mail for the connection waits; `None` where the route has no filters.
+    pub postbox: Option<Postbox>,
     /// The place among the worker's sessions.
     pub entry: Entry,
     /// The worker's sessions.
@@ -119,6 +124,7 @@ struct Session {
     to_upstream: Pump,
     to_client: Pump,
     filters: Filters,
+    inbox: Inbox,
     client_clock: LegClock,
     upstream_clock: LegClock,
     opened_at: Instant,
@@ -142,6 +148,7 @@ impl Session {
             to_upstream: Pump::default(),
             to_client: Pump::default(),
             filters: Filters::new(opened.chain, opened.registry),
+            inbox: Inbox::new(opened.postbox, opened.entry.key()),
             client_clock: LegClock::new(now, &limits),
             upstream_clock: LegClock::new(now, &limits),
             opened_at: now,
@@ -179,6 +186,7 @@ impl Session {
         }
         self.to_upstream.start_turn();
         self.to_client.start_turn();
+        self.inbox.start_turn();
         let (up, down) = loop {
             self.follow_filters(context);
             let up = self.pump(Direction::ToUpstream, context);
@@ -194,9 +202,10 @@ impl Session {
                 break (up, down);
             }
         };
-        if up == Pumped::Spent || down == Pumped::Spent {
+        if up == Pumped::Spent || down == Pumped::Spent || (down != Pumped::Held && self.inbox.is_left()) {
             context.waker().wake_by_ref();
         }
+        self.inbox.publish();
         self.stamp(up, down);
         self.arm_timer(context);
     }
@@ -221,7 +230,7 @@ impl Session {
             self.upstream_clock.unread(self.now, &self.limits);
             self.branches.unread(self.now, &self.limits);
         }
-        if self.to_upstream.moved() || self.to_client.moved() {
+        if self.to_upstream.moved() || self.to_client.moved() || self.inbox.moved() {
             self.last_message_at = self.now;
         }
         if self.now - self.control_frames_since >= std::time::Duration::from_secs(1) {
@@ -297,11 +306,12 @@ impl Session {
                     Direction::ToClient => SessionEnd::ClientOverflow,
                 });
             }
-            while drop_oldest && self.queued_bytes(direction) >= mark && self.drop_oldest(direction) {}
+            while drop_oldest && self.queued_bytes(direction) >= mark && self.drop_oldest(direction, arrival) {}
         }
-        match direction {
-            Direction::ToUpstream => self.far.send(message),
-            Direction::ToClient => self.client.send(message),
+        match (direction, arrival) {
+            (Direction::ToUpstream, _) => self.far.send(message),
+            (Direction::ToClient, Arrival::Relayed) => self.client.send(message),
+            (Direction::ToClient, Arrival::Pushed) => self.client.push(message),
         }
     }
 
@@ -312,10 +322,16 @@ impl Session {
         }
     }
 
-    fn drop_oldest(&mut self, direction: Direction) -> bool {
-        match direction {
-            Direction::ToUpstream => self.far.drop_oldest(),
-            Direction::ToClient => self.client.drop_oldest(),
+    /// What is relayed is not dropped for what is pushed to the client.
+    fn drop_oldest(&mut self, direction: Direction, arrival: Arrival) -> bool {
+        match (direction, arrival) {
+            (Direction::ToUpstream, _) => self.far.drop_oldest(),
+            (Direction::ToClient, Arrival::Relayed) => self.client.drop_oldest(),
+            (Direction::ToClient, Arrival::Pushed) => {
+                let dropped = self.client.drop_oldest_push();
+                self.inbox.dropped(dropped);
+                dropped
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use std::{
 use tokio::sync::watch as latest;
 
 use super::{compile::NotAFilter, engine::Engine, live::Live};
-use crate::{config::Config, telemetry::metrics::Metrics};
+use crate::{config::Config, telemetry::metrics::Metrics, topic::Hub};
 use state::State;
 use status::Board;
 
@@ -93,12 +93,13 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Loads every filter that a route names, and starts to watch. Blocks: compiling takes its time.
+    /// Loads every filter that a route names, and starts to watch. What filters send to others goes to the hub. Blocks:
+    /// compiling takes its time.
     ///
     /// # Errors
     /// A filter that a route names cannot be loaded. Others only make a warning.
-    pub fn start(config: &Arc<Config>, metrics: &Arc<Metrics>) -> Result<Self, LoadError> {
-        let engine = Engine::new(metrics)?;
+    pub fn start(config: &Arc<Config>, metrics: &Arc<Metrics>, hub: &Arc<Hub>) -> Result<Self, LoadError> {
+        let engine = Engine::new(metrics, hub)?;
         let board = Arc::<Board>::default();
         let mut state = State::new(engine, config);
         let live = Arc::new(state.start()?);

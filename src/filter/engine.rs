@@ -15,7 +15,7 @@ use super::{
     limits,
     ticker::Ticker,
 };
-use crate::telemetry::metrics::Metrics;
+use crate::{telemetry::metrics::Metrics, topic::Hub};
 
 /// Instances of all filters and workers together, where they are pooled.
 const POOLED_INSTANCES: u32 = 2_000;
@@ -26,6 +26,8 @@ pub(super) struct Engine {
     pub(super) ticker: Ticker,
     pub(super) metrics: Arc<Metrics>,
     pub(super) custom: Arc<CustomMetrics>,
+    /// What filters send past the connection that they serve.
+    pub(super) hub: Arc<Hub>,
 }
 
 /// What belongs to no catalogue in particular.
@@ -41,11 +43,11 @@ pub(super) struct Code(pub(super) FilterHttpPre<Host>);
 
 impl Engine {
     /// Reserves address space for pooled instances, or falls back to making each on demand where there is too little.
-    pub(super) fn new(metrics: &Arc<Metrics>) -> Result<Arc<Self>, LoadError> {
+    pub(super) fn new(metrics: &Arc<Metrics>, hub: &Arc<Hub>) -> Result<Arc<Self>, LoadError> {
         let core = Core::new()?;
         let ticker = Ticker::start(&core.wasm).map_err(|error| LoadError::Engine(error.into()))?;
         let custom = CustomMetrics::register(metrics.registry()).map_err(|error| LoadError::Engine(error.into()))?;
-        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom }))
+        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom, hub: hub.clone() }))
     }
 
     pub(super) fn wasm(&self) -> &wasmtime::Engine {
@@ -162,6 +164,7 @@ mod tests {
         let engine = Arc::new(Engine {
             ticker: Ticker::start(&core.wasm).unwrap(),
             custom: CustomMetrics::register(metrics.registry()).unwrap(),
+            hub: Hub::new(1 << 20, metrics.topics()),
             core,
             metrics,
         });

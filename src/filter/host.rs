@@ -4,6 +4,7 @@
 pub(super) mod custom;
 mod denied;
 pub(super) mod logging;
+mod messaging;
 mod output;
 
 use std::{
@@ -22,6 +23,7 @@ use super::{
 };
 use custom::CustomHandle;
 use logging::GuestLog;
+use messaging::Orders;
 use output::GuestOutput;
 
 /// The clock of `monotonic-ns` counts from here, the same for all guests.
@@ -34,6 +36,7 @@ pub(super) struct Host {
     pub(super) limiter: Limiter,
     log: Arc<GuestLog>,
     custom: CustomHandle,
+    pub(super) orders: Orders,
     /// The connections of the instance's sessions, for log lines.
     connections: Slab<Arc<str>>,
     /// Whose call is being made.
@@ -48,7 +51,7 @@ impl HasData for HostData {
 }
 
 impl Host {
-    pub(super) fn new(generation: &Generation) -> Self {
+    pub(super) fn new(generation: &Arc<Generation>) -> Self {
         let log = Arc::new(GuestLog::new(generation.filter().clone()));
         let wasi = WasiCtx::builder()
             .stdout(GuestOutput::new(log.clone(), tracing::Level::INFO))
@@ -66,6 +69,7 @@ impl Host {
             limiter: Limiter::new(generation.limits(), generation.metrics().memory_bytes.clone()),
             log,
             custom: generation.engine().custom.handle(generation.filter()),
+            orders: Orders::new(generation),
             connections: Slab::new(),
             current: None,
         }
@@ -84,6 +88,7 @@ impl Host {
     /// The next call is made for this session, or for none.
     pub(super) fn enter(&mut self, key: Option<usize>) {
         self.current = key;
+        self.orders.begin();
     }
 
     fn connection(&self) -> &str {

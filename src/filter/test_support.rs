@@ -25,6 +25,7 @@ use crate::{
     },
     message::{Direction, Message},
     telemetry::metrics::Metrics,
+    topic::Hub,
 };
 
 /// The folder with the guests. `WSGATE_GUESTS` names it; else they are built.
@@ -152,9 +153,10 @@ impl Bed {
 
     pub(super) fn try_start(self) -> Result<Started, LoadError> {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let catalogue = Catalogue::start(&Arc::new(self.config), &metrics)?;
+        let hub = Hub::new(1 << 20, metrics.topics());
+        let catalogue = Catalogue::start(&Arc::new(self.config), &metrics, &hub)?;
         keep_compiled(&catalogue.subscribe().borrow());
-        Ok(Started { folder: self.folder, catalogue, metrics })
+        Ok(Started { folder: self.folder, catalogue, metrics, hub })
     }
 
     /// Starts, and runs this on a worker.
@@ -173,6 +175,7 @@ pub(super) fn keep_compiled(live: &Live) {
 pub(super) struct Started {
     pub(super) folder: tempfile::TempDir,
     pub(super) catalogue: Catalogue,
+    pub(super) hub: Arc<Hub>,
     metrics: Arc<Metrics>,
 }
 

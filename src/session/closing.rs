@@ -27,6 +27,7 @@ impl Session {
         if !matches!(self.phase, Phase::Open) {
             return;
         }
+        self.inbox.close();
         let relaying_to_client = matches!(end, SessionEnd::ClientClosed(_));
         match (end.client_frame(), &end) {
             (_, SessionEnd::ClientClosed(_)) => {}
@@ -123,6 +124,7 @@ impl Session {
             // Newer filters that were waited for hold the pump until they are in place.
             self.follow_filters(context);
             self.to_client.start_turn();
+            self.inbox.start_turn();
             let pumped = self.pump(Direction::ToClient, context);
             let _ = self.client.poll_flush(context);
             match pumped {
