@@ -177,7 +177,9 @@ fn a_full_mailbox_drops_the_oldest_or_ends_the_connection() {
         bed.limits.queue_max_bytes = 2 * 65;
         let a = bed.open("a", 1);
         bed.subscribe("a", "x");
-        ["1", "2", "3"].map(|text| bed.publish("x", text));
+        for text in ["1", "2", "3"] {
+            bed.publish("x", text);
+        }
         assert!(bed.mailbox("a").is_full(1));
         // A message for one connection does not cost others.
         bed.hub.carry_out([Order::Send { to: bed.mailbox("a"), message: "4".into() }]);
