@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 mod gateway;
-mod guests;
+pub(crate) mod guests;
 pub(crate) mod http;
 pub(crate) mod load;
 mod metrics;

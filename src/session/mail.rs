@@ -64,6 +64,12 @@ impl Inbox {
         self.is_spent() && self.postbox.as_ref().is_some_and(Postbox::has_mail)
     }
 
+    /// Does so much wait that the client is not read from until less does? In a room where everybody speaks, each message
+    /// is work for everybody; whoever does not get to listen must not add to it. This holds up nobody else.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.postbox.as_ref().is_some_and(Postbox::has_backlog)
+    }
+
     /// Nothing more comes: the connection can no longer be subscribed or sent to.
     pub(super) fn close(&mut self) {
         self.publish();

@@ -180,8 +180,12 @@ impl Session {
         }
     }
 
-    /// True while the queue that this direction fills is full, or the one that its replies fill.
+    /// True while the queue that this direction fills is full, or the one that its replies fill, or the mailbox of a client
+    /// that would have more to say.
     pub(super) fn is_paused(&mut self, direction: Direction) -> bool {
+        if direction == Direction::ToUpstream && self.inbox.has_backlog() {
+            return true;
+        }
         let mark = self.limits.queue_max_bytes;
         let full =
             self.queued_bytes(direction) >= mark || direction == Direction::ToUpstream && self.branches.is_full(mark);

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
@@ -19,6 +19,8 @@ use crate::{
 /// Messages that wait for one session: what a thousand others say at once, and then some. They wait no longer than until
 /// its next turn, unless its filters take their time or are being replaced.
 const WAITING_MESSAGES: usize = 4096;
+/// See [`Postbox::has_backlog`]: a quarter, so that what is under way when a room begins to listen finds room.
+const BACKLOG_MESSAGES: usize = WAITING_MESSAGES / 4;
 /// What a waiting message counts beyond its bytes, as in the queues of a session.
 const MESSAGE_OVERHEAD_BYTES: usize = 64;
 
@@ -48,8 +50,8 @@ pub struct Mailbox {
     max_waiting_bytes: usize,
     overflow: PushOverflow,
     metrics: TopicMetrics,
-    /// Does something wait? Written under the lock, read by the session without.
-    has_mail: AtomicBool,
+    /// How much waits. Written under the lock, read by the session without.
+    waiting: AtomicUsize,
     inner: Mutex<Inner>,
 }
 
@@ -89,7 +91,7 @@ impl Mailbox {
             max_waiting_bytes: limits.queue_max_bytes,
             overflow: limits.push_overflow,
             metrics: metrics.clone(),
-            has_mail: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
             inner: Mutex::default(),
         }
     }
@@ -191,7 +193,7 @@ impl Mailbox {
         self.metrics.gone.inc_by(messages.count() as u64);
         inner.waiting = VecDeque::new();
         inner.waiting_bytes = 0;
-        self.has_mail.store(false, Ordering::Release);
+        self.waiting.store(0, Ordering::Release);
         std::mem::take(&mut inner.subscriptions)
     }
 
@@ -204,9 +206,9 @@ impl Mailbox {
     fn put(&self, inner: &mut Inner, mail: Mail) -> Option<usize> {
         inner.waiting_bytes += mail.bytes();
         inner.waiting.push_back(mail);
-        let first = !self.has_mail.swap(true, Ordering::Release);
+        self.waiting.store(inner.waiting.len(), Ordering::Release);
         match inner.state {
-            State::Open(key) if first => Some(key),
+            State::Open(key) if inner.waiting.len() == 1 => Some(key),
             State::Open(_) | State::Opening | State::Closing | State::Gone => None,
         }
     }
@@ -283,7 +285,13 @@ impl Postbox {
     /// itself: the bell rings for the first message alone.
     #[must_use]
     pub fn has_mail(&self) -> bool {
-        self.mailbox.has_mail.load(Ordering::Acquire)
+        self.mailbox.waiting.load(Ordering::Acquire) > 0
+    }
+
+    /// Does so much wait that whoever speaks as much as it hears should rather listen?
+    #[must_use]
+    pub fn has_backlog(&self) -> bool {
+        self.mailbox.waiting.load(Ordering::Acquire) >= BACKLOG_MESSAGES
     }
 
     /// The oldest that waits.
@@ -292,11 +300,9 @@ impl Postbox {
         let mut inner = locked(&self.mailbox.inner);
         let mail = inner.waiting.pop_front();
         inner.waiting_bytes -= mail.as_ref().map_or(0, Mail::bytes);
-        if inner.waiting.is_empty() {
-            self.mailbox.has_mail.store(false, Ordering::Release);
-            if inner.waiting.capacity() > 64 {
-                inner.waiting.shrink_to(8);
-            }
+        self.mailbox.waiting.store(inner.waiting.len(), Ordering::Release);
+        if inner.waiting.is_empty() && inner.waiting.capacity() > 64 {
+            inner.waiting.shrink_to(8);
         }
         mail
     }
