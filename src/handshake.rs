@@ -173,7 +173,14 @@ impl<H: 'static> Handshake<H> {
             let upstreams = Arc::clone(&self.context.upstreams);
             Box::new(Dialling { upstreams, own, request, timeout: route.limits.handshake_timeout })
         });
-        tokio::task::spawn_local(self.run_session(id, matched, request, (chain, postbox), (upstream, dialling), admission.tags));
+        tokio::task::spawn_local(self.run_session(
+            id,
+            matched,
+            request,
+            (chain, postbox),
+            (upstream, dialling),
+            admission.tags,
+        ));
         Ok(response)
     }
 

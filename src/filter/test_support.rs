@@ -47,7 +47,8 @@ fn build_guests() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--profile", "guest", "--target", "wasm32-wasip2"]).current_dir(root);
-    for package in ["redact", "stamp", "guest-faulty", "guest-probe", "guest-room", "guest-router", "guest-wrong-world"] {
+    for package in ["redact", "stamp", "guest-faulty", "guest-probe", "guest-room", "guest-router", "guest-wrong-world"]
+    {
         cargo.args(["--package", package]);
     }
     assert!(cargo.status().unwrap().success(), "the guests do not build");

@@ -25,7 +25,7 @@ use wsgate_sdk::prelude::*;
 wsgate_sdk::export!(Room);
 
 /// The filter's table in `wsgate.toml`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Publish `left` at the end.
@@ -36,12 +36,6 @@ pub struct Config {
     mark: String,
     /// Call `publish` in `init`.
     early: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { leave: false, hear_own: false, mark: String::new(), early: false }
-    }
 }
 
 /// One connection.
