@@ -329,7 +329,7 @@ impl Session {
             (Direction::ToClient, Arrival::Relayed) => self.client.drop_oldest(),
             (Direction::ToClient, Arrival::Pushed) => {
                 let dropped = self.client.drop_oldest_push();
-                self.inbox.dropped(dropped);
+                self.inbox.discarded(dropped);
                 dropped
             }
         }

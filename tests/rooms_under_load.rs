@@ -163,6 +163,15 @@ async fn talk_beside_a_sleeper(gateway: &Gateway, messages: usize) -> (Times, So
     (Times::new(times), sleeper, sockets)
 }
 
+fn deliveries(gateway: &Gateway, result: &str) -> f64 {
+    gateway.metrics().sum("wsgate_deliveries_total", &[("result", result)])
+}
+
+/// Messages that a subscriber did not get: for want of room in its mailbox or in its queue.
+fn lost(gateway: &Gateway) -> f64 {
+    deliveries(gateway, "dropped") + deliveries(gateway, "discarded")
+}
+
 /// A sleeper's socket takes some megabytes before its queue fills.
 const BEYOND_SOCKETS: usize = 1_500;
 const SMALL: &str = "client_max_payload = \"16KiB\"\nupstream_max_payload = \"16KiB\"\nqueue_max_size = \"64KiB\"\nsend_timeout = \"60s\"";
@@ -198,15 +207,15 @@ fn a_subscriber_that_stops_reading_misses_the_oldest_where_the_route_says_so() {
     load::run(async {
         let (times, mut sleeper, _others) = talk_beside_a_sleeper(&gateway, BEYOND_SOCKETS).await;
         eprintln!("publication to five listeners beside a sleeper: {times}");
-        let dropped = gateway.metrics().sum("wsgate_deliveries_total", &[("result", "dropped")]);
-        assert!(dropped > 0.0);
+        let lost = lost(&gateway);
+        assert!(lost > 0.0);
         let mut heard = Vec::new();
         while heard.last() != Some(&(BEYOND_SOCKETS - 1)) {
             let message = sleeper.next().await.expect("it is not closed").unwrap();
             heard.push(parse(message.to_text().unwrap()).1);
         }
         assert!(heard.is_sorted_by(|a, b| a < b));
-        assert_eq!(heard.len() as f64, BEYOND_SOCKETS as f64 - dropped);
+        assert_eq!(heard.len() as f64, BEYOND_SOCKETS as f64 - lost);
     });
     assert_eq!(gateway.metrics().sum("wsgate_closes_total", &[("code", "1013")]), 0.0);
 }
@@ -243,5 +252,50 @@ fn connections_that_come_and_go_leave_no_topic_behind() {
     }
     until("all are counted", SOON, || {
         gateway.metrics().sum("wsgate_connections_total", &[]) == (AT_ONCE * ROUNDS) as f64
+    });
+}
+
+#[test]
+fn what_is_relayed_is_neither_dropped_nor_starved_by_what_is_pushed() {
+    const RELAYED: usize = 1_000;
+    const PUSHED: usize = 3_000;
+    let upstream = load::upstream(|_, mut socket| async move {
+        for number in 0..RELAYED {
+            let text = format!("1 {number} {}", "r".repeat(10_000));
+            if socket.send(Message::text(text)).await.is_err() {
+                return;
+            }
+        }
+        while let Some(Ok(_)) = socket.next().await {}
+    });
+    let setup = Setup::new().guest("filters/room.wasm", "guest_room");
+    let gateway = setup.start(&format!(
+        "[server]\nworkers = 2\n[upstreams.u]\nendpoints = [\"{upstream}\"]\n\
+         [[routes]]\nname = \"relayed\"\npath = \"/relayed/{{room}}\"\nupstream = \"u\"\nfilters = [\"room\"]\n{SMALL}\n\
+         push_overflow = \"drop_oldest\"\n\
+         [[routes]]\nname = \"chat\"\npath = \"/chat/{{room}}\"\ntarget = \"filters\"\nfilters = [\"room\"]\n\
+         [filters.room]\nallow = {{ topics = [\"room.*\"] }}"
+    ));
+    load::run(async {
+        let mut sleeper = load::open(gateway.address(), "/relayed/mixed").await;
+        let mut speaker = load::open(gateway.address(), "/chat/mixed").await;
+        for number in 0..PUSHED {
+            speaker.send(Message::text(format!("0 {number} {}", "p".repeat(10_000)))).await.unwrap();
+        }
+        let taken = || deliveries(&gateway, "delivered") + deliveries(&gateway, "dropped");
+        until("everything is taken up", PATIENCE, || taken() >= PUSHED as f64);
+        let lost = lost(&gateway);
+        assert!(lost > 0.0, "the client does not read");
+        let (mut relayed, mut pushed) = (Vec::new(), Vec::new());
+        while relayed.len() < RELAYED || pushed.last() != Some(&(PUSHED - 1)) {
+            let message = sleeper.next().await.expect("it stays open").unwrap();
+            match parse(message.to_text().unwrap()) {
+                (1, number) => relayed.push(number),
+                (_, number) => pushed.push(number),
+            }
+        }
+        assert_eq!(relayed, (0..RELAYED).collect::<Vec<_>>());
+        assert!(pushed.is_sorted_by(|a, b| a < b));
+        assert_eq!(pushed.len() as f64, PUSHED as f64 - lost);
     });
 }

@@ -86,9 +86,9 @@ impl Inbox {
     }
 
     /// Was a push dropped from the client's queue?
-    pub(super) fn dropped(&self, dropped: bool) {
-        if dropped && let Some(postbox) = &self.postbox {
-            postbox.metrics().dropped.inc();
+    pub(super) fn discarded(&self, discarded: bool) {
+        if discarded && let Some(postbox) = &self.postbox {
+            postbox.metrics().discarded.inc();
         }
     }
 

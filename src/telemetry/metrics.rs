@@ -217,6 +217,7 @@ impl Metrics {
             subscriptions: self.topic_subscriptions.clone(),
             delivered: deliveries("delivered"),
             dropped: deliveries("dropped"),
+            discarded: deliveries("discarded"),
             too_large: deliveries("too_large"),
             gone: deliveries("gone"),
         }
@@ -321,8 +322,10 @@ pub struct TopicMetrics {
     pub subscriptions: IntGauge,
     /// Messages that a session took out of its mailbox.
     pub delivered: IntCounter,
-    /// Messages that found no room, in the mailbox or the client's queue.
+    /// Messages that found no room in the mailbox.
     pub dropped: IntCounter,
+    /// Of those that were taken out: messages that `push_overflow` dropped from the client's queue.
+    pub discarded: IntCounter,
     /// Messages beyond the payload limit of the subscriber's route.
     pub too_large: IntCounter,
     /// Messages whose connection ended first.
