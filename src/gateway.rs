@@ -24,6 +24,7 @@ use crate::{
     route::RouteTable,
     state_dir::StateDir,
     telemetry::metrics::Metrics,
+    topic::Hub,
     upstream::{Upstreams, UpstreamsError},
     worker::{Shared, Worker},
 };
@@ -107,12 +108,15 @@ impl Gateway {
             Some(address) => Some(bind("health", address).await?),
             None => None,
         };
-        let catalogue = Arc::new(load_filters(&config, metrics, state_dir).await?);
+        let largest = config.routes.iter().map(|route| route.limits.upstream_max_payload_bytes).max();
+        let hub = Hub::new(largest.unwrap_or_default(), metrics.topics());
+        let catalogue = Arc::new(load_filters(&config, metrics, state_dir, &hub).await?);
         let shared = Shared {
             routes: Arc::new(RouteTable::new(&config, metrics)),
             upstreams: Arc::new(Upstreams::new(&config, metrics)?),
             authenticators: Arc::new(Authenticators::load(&config)?),
             catalogue: Arc::clone(&catalogue),
+            hub,
             metrics: Arc::clone(metrics),
         };
         let workers: io::Result<Vec<Worker>> =
@@ -188,6 +192,7 @@ impl Gateway {
         for route in &self.config.routes {
             let target = match &route.target {
                 Target::Echo => "echo".to_owned(),
+                Target::Filters => "filters".to_owned(),
                 Target::Upstream(name) => format!("upstream {name}"),
             };
             let chain = match &route.filters {
@@ -217,10 +222,11 @@ async fn load_filters(
     config: &Arc<Config>,
     metrics: &Arc<Metrics>,
     state_dir: &Arc<StateDir>,
+    hub: &Arc<Hub>,
 ) -> Result<Catalogue, GatewayError> {
     let compiler = Compiler::new(Arc::clone(state_dir)).map_err(GatewayError::System)?;
-    let (config, metrics) = (Arc::clone(config), Arc::clone(metrics));
-    let loading = tokio::task::spawn_blocking(move || Catalogue::start(&config, &metrics, compiler));
+    let (config, metrics, hub) = (Arc::clone(config), Arc::clone(metrics), Arc::clone(hub));
+    let loading = tokio::task::spawn_blocking(move || Catalogue::start(&config, &metrics, compiler, &hub));
     Ok(loading.await.map_err(|error| GatewayError::System(io::Error::other(error)))??)
 }
 

@@ -38,6 +38,7 @@ use crate::{
     route::{Matched, Route, RouteTable},
     session::{self, Bearer, Dialling, Opened, Registry},
     telemetry::metrics::Metrics,
+    topic::{Doorbell, Hub, Postbox},
     transport::Transport,
     upstream::{Established, UpstreamRequest, Upstreams},
 };
@@ -59,6 +60,10 @@ pub struct Context {
     pub authenticators: Arc<Authenticators>,
     /// The worker's sessions, and its filter instances.
     pub sessions: Rc<Registry>,
+    /// Topics, and the connections of all workers.
+    pub hub: Arc<Hub>,
+    /// Where this worker hears of mail for its sessions.
+    pub bell: Arc<Doorbell>,
     /// Where refusals without a route are counted.
     pub metrics: Arc<Metrics>,
     /// Once true, whoever still comes is answered 503.
@@ -155,10 +160,12 @@ impl<H: 'static> Handshake<H> {
         let mut kept = end_to_end(request.headers());
         let bearer = self.identify(&route, &mut opening, &mut kept)?;
         let identity = bearer.as_ref().map(|bearer| Rc::clone(&bearer.identity));
+        // Before the filters are asked: they may subscribe the connection.
+        let postbox = route.filtered.then(|| self.context.hub.enter(&id, &route.limits, &self.context.bell));
         let (chain, admission) = self.admit(&id, &opening, &matched, &kept, identity, deadline).await?;
         let offered = subprotocols(&route.allowed_subprotocols(&opening.subprotocols), &admission);
         let own = match &route.target {
-            Target::Echo => None,
+            Target::Echo | Target::Filters => None,
             Target::Upstream(name) => Some(admission.upstream.as_ref().unwrap_or(name).clone()),
         };
         let asked = self.upstream_request(kept, &opening, &matched, &admission, &offered);
@@ -185,7 +192,7 @@ impl<H: 'static> Handshake<H> {
             let upstreams = Arc::clone(&self.context.upstreams);
             Box::new(Dialling { upstreams, own, request, timeout: route.limits.handshake_timeout })
         });
-        let begun = Begun { id, matched, chain, upstream, dialling, bearer, tags: admission.tags };
+        let begun = Begun { id, matched, chain, postbox, upstream, dialling, bearer, tags: admission.tags };
         tokio::task::spawn_local(self.run_session(begun, request));
         Ok(response)
     }
@@ -269,7 +276,7 @@ impl<H: 'static> Handshake<H> {
 
     /// Takes the socket over once hyper has written the 101, and stays until the session is over.
     async fn run_session(self, begun: Begun, request: Request<Incoming>) {
-        let Begun { id, matched, mut chain, upstream, dialling, bearer, tags } = begun;
+        let Begun { id, matched, mut chain, postbox, upstream, dialling, bearer, tags } = begun;
         let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<Transport>>() else { return };
         let route = matched.route;
@@ -283,6 +290,7 @@ impl<H: 'static> Handshake<H> {
             dialling,
             bearer,
             chain: chain.0.take(),
+            postbox,
             entry: self.context.sessions.enter(),
             registry: Rc::clone(&self.context.sessions),
         })
@@ -309,6 +317,7 @@ struct Begun {
     id: String,
     matched: Matched,
     chain: HeldChain,
+    postbox: Option<Postbox>,
     upstream: Option<Established>,
     dialling: Option<Box<Dialling>>,
     bearer: Option<Bearer>,

@@ -14,6 +14,7 @@ pub mod auth;
 pub mod upstream;
 pub mod http_head;
 pub mod filter;
+pub mod topic;
 pub mod transport;
 pub mod state_dir;
 pub mod telemetry;

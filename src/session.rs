@@ -11,6 +11,7 @@ mod branch;
 mod pump;
 mod deadline;
 mod filters;
+mod mail;
 mod closing;
 mod end;
 mod registry;
@@ -34,6 +35,7 @@ use self::{
     far::Far,
     filters::Filters,
     leg::Leg,
+    mail::Inbox,
     pump::{Pump, Pumped},
     tally::Tally,
     token::Token,
@@ -50,6 +52,7 @@ use crate::{
     filter::{Chain, Instances},
     message::{Direction, Message},
     route::Route,
+    topic::Postbox,
     transport::Transport,
     upstream::Established,
 };
@@ -65,7 +68,7 @@ pub struct Opened {
     pub client: Transport,
     /// What the client sent ahead.
     pub client_read_ahead: Bytes,
-    /// The upstream's socket; `None`: messages are echoed.
+    /// The upstream's socket; `None`: messages are echoed, or end at the filters.
     pub upstream: Option<Established>,
     /// How upstreams are dialled to which filters `route` messages; `None` where no filter may.
     pub dialling: Option<Box<Dialling>>,
@@ -73,6 +76,8 @@ pub struct Opened {
     pub chain: Option<(Chain, Rc<Instances>)>,
     /// Who the client is; `None` on a route without `auth`.
     pub bearer: Option<Bearer>,
+    /// Where mail for the connection waits; `None` where the route has no filters.
+    pub postbox: Option<Postbox>,
     /// The place among the worker's sessions.
     pub entry: Entry,
     /// The worker's sessions.
@@ -126,6 +131,7 @@ struct Session {
     filters: Filters,
     /// Boxed: many routes have none.
     token: Option<Box<Token>>,
+    inbox: Inbox,
     client_clock: LegClock,
     upstream_clock: LegClock,
     opened_at: Instant,
@@ -144,12 +150,13 @@ impl Session {
         let limits = opened.route.limits;
         Self {
             client: Leg::to_client(opened.client, opened.client_read_ahead, limits.client_max_payload_bytes),
-            far: Far::new(opened.upstream, &limits),
+            far: Far::new(opened.upstream, &opened.route.target, &limits),
             branches: Branches::new(opened.dialling),
             to_upstream: Pump::default(),
             to_client: Pump::default(),
             filters: Filters::new(opened.chain, opened.registry),
             token: opened.bearer.map(|bearer| Box::new(Token::new(bearer, now))),
+            inbox: Inbox::new(opened.postbox, opened.entry.key()),
             client_clock: LegClock::new(now, &limits),
             upstream_clock: LegClock::new(now, &limits),
             opened_at: now,
@@ -187,6 +194,7 @@ impl Session {
         }
         self.to_upstream.start_turn();
         self.to_client.start_turn();
+        self.inbox.start_turn();
         let (up, down) = loop {
             self.follow_filters(context);
             let up = self.pump(Direction::ToUpstream, context);
@@ -202,9 +210,10 @@ impl Session {
                 break (up, down);
             }
         };
-        if up == Pumped::Spent || down == Pumped::Spent {
+        if up == Pumped::Spent || down == Pumped::Spent || (down != Pumped::Held && self.inbox.is_left()) {
             context.waker().wake_by_ref();
         }
+        self.inbox.publish();
         self.stamp(up, down);
         self.arm_timer(context);
     }
@@ -229,7 +238,7 @@ impl Session {
             self.upstream_clock.unread(self.now, &self.limits);
             self.branches.unread(self.now, &self.limits);
         }
-        if self.to_upstream.moved() || self.to_client.moved() {
+        if self.to_upstream.moved() || self.to_client.moved() || self.inbox.moved() {
             self.last_message_at = self.now;
         }
         if self.now - self.control_frames_since >= std::time::Duration::from_secs(1) {
@@ -279,7 +288,7 @@ impl Session {
     fn arm_timer(&mut self, context: &mut Context<'_>) {
         let upstream = match &self.far {
             Far::Upstream { .. } => self.upstream_clock.next(&self.limits),
-            Far::Echo(_) => None,
+            Far::Echo(_) | Far::Filters => None,
         };
         let next = [
             self.client_clock.next(&self.limits),
@@ -312,11 +321,12 @@ impl Session {
                     Direction::ToClient => SessionEnd::ClientOverflow,
                 });
             }
-            while drop_oldest && self.queued_bytes(direction) >= mark && self.drop_oldest(direction) {}
+            while drop_oldest && self.queued_bytes(direction) >= mark && self.drop_oldest(direction, arrival) {}
         }
-        match direction {
-            Direction::ToUpstream => self.far.send(message),
-            Direction::ToClient => self.client.send(message),
+        match (direction, arrival) {
+            (Direction::ToUpstream, _) => self.far.send(message),
+            (Direction::ToClient, Arrival::Relayed) => self.client.send(message),
+            (Direction::ToClient, Arrival::Pushed) => self.client.push(message),
         }
     }
 
@@ -327,10 +337,16 @@ impl Session {
         }
     }
 
-    fn drop_oldest(&mut self, direction: Direction) -> bool {
-        match direction {
-            Direction::ToUpstream => self.far.drop_oldest(),
-            Direction::ToClient => self.client.drop_oldest(),
+    /// What is relayed is not dropped for what is pushed to the client.
+    fn drop_oldest(&mut self, direction: Direction, arrival: Arrival) -> bool {
+        match (direction, arrival) {
+            (Direction::ToUpstream, _) => self.far.drop_oldest(),
+            (Direction::ToClient, Arrival::Relayed) => self.client.drop_oldest(),
+            (Direction::ToClient, Arrival::Pushed) => {
+                let dropped = self.client.drop_oldest_push();
+                self.inbox.discarded(dropped);
+                dropped
+            }
         }
     }
 

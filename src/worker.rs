@@ -26,6 +26,7 @@ use crate::{
     route::RouteTable,
     session::Registry,
     telemetry::metrics::Metrics,
+    topic::{Doorbell, Hub},
     upstream::Upstreams,
 };
 
@@ -53,6 +54,8 @@ pub struct Shared {
     pub authenticators: Arc<Authenticators>,
     /// Every filter.
     pub catalogue: Arc<Catalogue>,
+    /// Topics, and the connections of all workers.
+    pub hub: Arc<Hub>,
     /// Every metric.
     pub metrics: Arc<Metrics>,
 }
@@ -136,10 +139,13 @@ async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: wa
         upstreams: shared.upstreams,
         authenticators: shared.authenticators,
         sessions: Rc::new(Registry::new(live.clone(), instances)),
+        hub: shared.hub,
+        bell: Doorbell::new(),
         metrics: shared.metrics,
         draining: Cell::new(false),
     });
     tokio::task::spawn_local(follow_filters(live, Rc::clone(&context.sessions)));
+    tokio::task::spawn_local(answer_bell(Arc::clone(&context.bell), Rc::clone(&context.sessions)));
     while let Some(command) = commands.recv().await {
         match command {
             Command::Connection(stream, client, place) => match tokio::net::TcpStream::from_std(stream) {
@@ -166,6 +172,15 @@ async fn follow_filters(mut live: watch::Receiver<Arc<Live>>, sessions: Rc<Regis
             keys.iter().for_each(|key| sessions.wake(*key));
             tokio::time::sleep(SWEEP_PAUSE).await;
         }
+    }
+}
+
+/// Wakes the sessions that have mail.
+async fn answer_bell(bell: Arc<Doorbell>, sessions: Rc<Registry>) {
+    let mut keys = Vec::new();
+    loop {
+        bell.answer(&mut keys).await;
+        keys.iter().for_each(|key| sessions.wake(*key));
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
-    process::Command,
+    process::{ChildStdin, Command, Stdio},
 };
 
-use crate::support::{Gateway, SOON, Setup, guest, until, wire::Wire};
+use crate::support::{Gateway, SOON, Setup, guest, process::Process, until, wire::Wire};
 
 fn examples() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
@@ -17,7 +18,9 @@ fn examples() -> Vec<PathBuf> {
 /// Copies an example with the built filters where `make filters` puts them. Fixed ports become free ones.
 fn copied(example: &Path) -> (Setup, PathBuf) {
     let setup = Setup::new().guest("filters/compiled/redact.wasm", "redact");
-    setup.publish("filters/compiled/stamp.wasm", &guest("stamp"));
+    for filter in ["room", "stamp"] {
+        setup.publish(&format!("filters/compiled/{filter}.wasm"), &guest(filter));
+    }
     let name = example.file_name().unwrap().to_str().unwrap();
     let copy = PathBuf::from("examples").join(name);
     for entry in fs::read_dir(example).unwrap() {
@@ -101,4 +104,46 @@ fn the_quickstarts_proxy_says_502_while_nobody_listens_behind_it() {
     }
     let lines = crate::support::wire::request(gateway.address(), "/anything");
     assert_eq!(Wire::connect(gateway.address()).ask(&lines).status, 502);
+}
+
+/// A terminal client whose input is held open.
+struct Terminal {
+    process: Process,
+    input: ChildStdin,
+}
+
+impl Terminal {
+    fn connect(gateway: &Gateway, path: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+        command.arg("connect").arg(gateway.url(path)).stdin(Stdio::piped());
+        let mut process = Process::start("wsgate connect", &mut command);
+        let input = process.child.stdin.take().unwrap();
+        Self { process, input }
+    }
+
+    fn types(&mut self, line: &str) {
+        writeln!(self.input, "{line}").unwrap();
+    }
+
+    fn reads(&self, line: &str) {
+        let found = self.process.stdout.wait(SOON, |lines| lines.iter().any(|read| read.contains(line)).then_some(()));
+        assert!(found.is_some(), "no {line:?} in {:?}", self.process.stdout.text());
+    }
+}
+
+#[test]
+fn two_terminals_talk_in_the_chat_example() {
+    let (setup, config) = copied(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/chat"));
+    let gateway = setup.start_file(&config);
+    let mut ann = Terminal::connect(&gateway, "/chat/lobby?name=ann");
+    gateway.wait_metric("wsgate_topic_subscriptions", &[], 1.0);
+    let mut bob = Terminal::connect(&gateway, "/chat/lobby?name=bob");
+    ann.reads("* bob joined");
+    ann.types("hello bob");
+    bob.reads("ann: hello bob");
+    bob.types("my card is 1234567890123456");
+    ann.reads("bob: my card is [redacted]");
+    drop(bob);
+    ann.reads("* bob left");
+    assert!(!ann.process.stdout.text().contains("hello bob"), "ann hears herself");
 }

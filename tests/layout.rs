@@ -10,8 +10,8 @@ use std::{
 /// Lines of a file, at the very most.
 const LONGEST_FILE: usize = 500;
 
-/// `main → gateway → {listener, admin} → worker → handshake → session → {filter, upstream} → message`, `config` last.
-const DESIGNED: [&[&str]; 9] = [
+/// `main → gateway → {listener, admin} → worker → handshake → session → {filter, upstream, topic} → message`, `config` last.
+const DESIGNED: [&[&str]; 10] = [
     &["cli", "gateway"],
     &["gateway", "admin", "worker"],
     &["gateway", "listener", "worker"],
@@ -19,6 +19,7 @@ const DESIGNED: [&[&str]; 9] = [
     &["session", "route", "config"],
     &["session", "upstream", "message"],
     &["session", "filter", "message"],
+    &["filter", "topic", "message"],
     &["message", "config"],
     &["telemetry", "config"],
 ];

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 pub(crate) mod component;
 mod gateway;
-mod guests;
+pub(crate) mod guests;
 pub(crate) mod http;
 pub(crate) mod load;
 mod metrics;

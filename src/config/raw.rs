@@ -250,6 +250,12 @@ pub(super) struct RawAllow {
     /// Upstreams that it may choose for a connection, and to which it may `route` messages.
     #[schemars(extend("default" = []))]
     pub(super) upstreams: Vec<At<String>>,
+    /// Topics that it may publish to and (un)subscribe connections from, as patterns: `*` stands for any characters.
+    #[schemars(extend("default" = []))]
+    pub(super) topics: Vec<At<String>>,
+    /// May it send to single connections, and close them?
+    #[schemars(extend("default" = false))]
+    pub(super) send: Optional<bool>,
 }
 
 /// Which requests go where, through which filters, within which limits.
@@ -336,6 +342,8 @@ pub(super) struct RawRoute {
 pub(super) enum RawTarget {
     /// Each message is answered with itself.
     Echo,
+    /// Nothing: the filters answer, and what they forward to the upstream ends there.
+    Filters,
 }
 
 /// Edits to the request that the upstream receives.

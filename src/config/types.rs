@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 pub use jwt::{Jwt, KeySource, TokenSource};
 
-use super::pattern::{HostPattern, OriginRule, PathPattern, PathTemplate};
+use super::pattern::{HostPattern, OriginRule, PathPattern, PathTemplate, TopicPattern};
 
 /// `[server]`
 #[derive(Clone, Debug, PartialEq)]
@@ -176,6 +176,10 @@ pub struct Candidate {
 pub struct Allow {
     /// Upstreams that `open` may choose, and to which `route` may send messages.
     pub upstreams: Vec<String>,
+    /// Topics for `publish`, `subscribe` and `unsubscribe`.
+    pub topics: Vec<TopicPattern>,
+    /// `send` and `close`.
+    pub send: bool,
 }
 
 impl Filter {
@@ -300,6 +304,8 @@ pub enum Target {
     Upstream(String),
     /// Answer each message with itself.
     Echo,
+    /// Nobody: filters answer, what they forward to the upstream ends.
+    Filters,
 }
 
 /// `[[routes]] filters` or `filters_folder`
@@ -349,7 +355,7 @@ pub struct SessionLimits {
     pub queue_max_bytes: usize,
     /// What a relayed message meets in a full queue.
     pub overflow: Overflow,
-    /// What a pushed message (a filter's tick, later deliveries) meets in a full queue.
+    /// What a pushed message (of a topic, of another connection, of a filter's tick) meets in a full queue.
     pub push_overflow: PushOverflow,
     /// From the request's head to 101.
     pub handshake_timeout: Duration,

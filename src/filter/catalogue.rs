@@ -33,7 +33,7 @@ use super::{
     engine::Engine,
     live::Live,
 };
-use crate::{config::Config, telemetry::metrics::Metrics};
+use crate::{config::Config, telemetry::metrics::Metrics, topic::Hub};
 use orders::{Answer, Order, Orders};
 use state::State;
 use status::Board;
@@ -126,12 +126,18 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Loads every filter that a route names, and starts to watch. Blocks: compiling takes its time.
+    /// Loads every filter that a route names, and starts to watch. What filters send to others goes to the hub. Blocks:
+    /// compiling takes its time.
     ///
     /// # Errors
     /// A filter that a route names cannot be loaded, or none could be. Others only make a warning.
-    pub fn start(config: &Arc<Config>, metrics: &Arc<Metrics>, compiler: Compiler) -> Result<Self, LoadError> {
-        let engine = Engine::new(metrics, compiler)?;
+    pub fn start(
+        config: &Arc<Config>,
+        metrics: &Arc<Metrics>,
+        compiler: Compiler,
+        hub: &Arc<Hub>,
+    ) -> Result<Self, LoadError> {
+        let engine = Engine::new(metrics, compiler, hub)?;
         if config.server.state_dir.is_some() || config.routes.iter().any(|route| route.filters.is_used()) {
             // Even if all are in the cache: what is dropped in later will not be.
             engine.compiler().try_out(&engine).map_err(LoadError::Compiler)?;

@@ -16,8 +16,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Admission, Closer, Identity, Migration, NotAdmitted, OpeningRequest, Outcome, Run, finish, live::ChainSpec,
-    member::Member, pool::Instances,
+    Admission, Closer, Identity, Migration, NotAdmitted, OpeningRequest, Outcome, Run, finish, interest::Interest,
+    live::ChainSpec, member::Member, pool::Instances,
 };
 use crate::message::{CloseFrame, Direction, Kind, Message};
 use pass::{Pass, Travel};
@@ -75,6 +75,13 @@ impl Chain {
     #[must_use]
     pub fn wants(&self, direction: Direction, kind: Kind) -> bool {
         self.inner.members.iter().any(|member| member.hears(direction, kind) || member.is_shadowed(direction, kind))
+    }
+
+    /// Does any filter want a message of a topic, as such or as a message to the client?
+    #[must_use]
+    pub fn wants_delivery(&self, kind: Kind) -> bool {
+        let wants = |interest: Interest| interest.delivery(kind) || interest.message(Direction::ToClient, kind);
+        self.inner.members.iter().any(|member| wants(member.interest()))
     }
 
     /// A relayed message, in its direction's order.

@@ -21,7 +21,7 @@ use super::{
     limits,
     ticker::Ticker,
 };
-use crate::telemetry::metrics::Metrics;
+use crate::{telemetry::metrics::Metrics, topic::Hub};
 
 /// Instances of all filters and workers together, where they are pooled.
 const POOLED_INSTANCES: u32 = 2_000;
@@ -34,6 +34,8 @@ pub(super) struct Engine {
     pub(super) custom: Arc<CustomMetrics>,
     compiler: Compiler,
     pub(super) controls: Controls,
+    /// What filters send past the connection that they serve.
+    pub(super) hub: Arc<Hub>,
 }
 
 /// What belongs to no catalogue in particular.
@@ -51,12 +53,12 @@ pub(super) struct Code(pub(super) FilterHttpPre<Host>);
 
 impl Engine {
     /// Reserves address space for pooled instances, or falls back to making each on demand where there is too little.
-    pub(super) fn new(metrics: &Arc<Metrics>, compiler: Compiler) -> Result<Arc<Self>, LoadError> {
+    pub(super) fn new(metrics: &Arc<Metrics>, compiler: Compiler, hub: &Arc<Hub>) -> Result<Arc<Self>, LoadError> {
         let core = Core::new()?;
         let ticker = Ticker::start(&core.wasm).map_err(|error| LoadError::Engine(error.into()))?;
         let custom = CustomMetrics::register(metrics.registry()).map_err(|error| LoadError::Engine(error.into()))?;
         let controls = Controls::new(metrics);
-        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom, compiler, controls }))
+        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom, compiler, controls, hub: hub.clone() }))
     }
 
     pub(super) fn compiler(&self) -> &Compiler {
@@ -245,6 +247,7 @@ mod tests {
             ticker: Ticker::start(&core.wasm).unwrap(),
             custom: CustomMetrics::register(metrics.registry()).unwrap(),
             controls: Controls::new(&metrics),
+            hub: Hub::new(1 << 20, metrics.topics()),
             core,
             metrics,
             compiler: Compiler::in_process(Arc::new(StateDir::new(None))),

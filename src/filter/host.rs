@@ -4,6 +4,7 @@
 pub(super) mod custom;
 mod denied;
 pub(super) mod logging;
+mod messaging;
 mod output;
 
 use std::{
@@ -22,6 +23,7 @@ use super::{
 };
 use custom::CustomHandle;
 use logging::GuestLog;
+use messaging::Orders;
 use output::GuestOutput;
 
 /// The clock of `monotonic-ns` counts from here, the same for all guests.
@@ -37,6 +39,7 @@ pub(super) struct Host {
     /// The filter is asked and not obeyed: nothing that it does may reach a connection. It has no rights besides, see
     /// [`Settings`](super::generation::Settings); its metrics and log lines carry a name of their own.
     pub(super) shadow: bool,
+    pub(super) orders: Orders,
     /// The connections of the instance's sessions, for log lines.
     connections: Slab<Arc<str>>,
     /// Whose call is being made.
@@ -51,7 +54,7 @@ impl HasData for HostData {
 }
 
 impl Host {
-    pub(super) fn new(generation: &Generation) -> Self {
+    pub(super) fn new(generation: &Arc<Generation>) -> Self {
         let log = Arc::new(GuestLog::new(generation.label().clone()));
         let wasi = WasiCtx::builder()
             .stdout(GuestOutput::new(log.clone(), tracing::Level::INFO))
@@ -70,6 +73,7 @@ impl Host {
             log,
             custom: generation.engine().custom.handle(generation.label()),
             shadow: generation.role() == Role::Shadow,
+            orders: Orders::new(generation),
             connections: Slab::new(),
             current: None,
         }
@@ -88,6 +92,7 @@ impl Host {
     /// The next call is made for this session, or for none.
     pub(super) fn enter(&mut self, key: Option<usize>) {
         self.current = key;
+        self.orders.begin();
     }
 
     fn connection(&self) -> &str {

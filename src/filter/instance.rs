@@ -215,7 +215,8 @@ impl Occupied<'_> {
         self.body.as_deref_mut().ok_or(Unanswered::Gone)
     }
 
-    /// The call is over: after an answer the body is given back, after a fault it goes.
+    /// The call is over: after an answer the body is given back, after a fault it goes. What the call asked of others is done
+    /// after an answer, but for a refused handshake.
     fn leave<R>(
         mut self,
         hook: Hook,
@@ -226,8 +227,17 @@ impl Occupied<'_> {
         let tally = self.instance.generation.tally();
         match result {
             Ok(answer) => {
+                let ending = ending(&answer);
+                if let Some(body) = &mut self.body {
+                    let host = body.store.data_mut();
+                    if ending == Ending::Refuse {
+                        host.orders.discard();
+                    } else {
+                        host.carry_out(hook);
+                    }
+                }
                 self.instance.body.set(self.body.take());
-                tally.count(hook, ending(&answer), took);
+                tally.count(hook, ending, took);
                 Ok(answer)
             }
             Err(error) => {

@@ -27,6 +27,7 @@ use crate::{
     message::{Direction, Message},
     state_dir::StateDir,
     telemetry::metrics::Metrics,
+    topic::Hub,
 };
 
 /// The folder with the guests. `WSGATE_GUESTS` names it; else they are built.
@@ -48,7 +49,8 @@ fn build_guests() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--profile", "guest", "--target", "wasm32-wasip2"]).current_dir(root);
-    for package in ["redact", "stamp", "guest-faulty", "guest-probe", "guest-router", "guest-wrong-world"] {
+    for package in ["redact", "stamp", "guest-faulty", "guest-probe", "guest-room", "guest-router", "guest-wrong-world"]
+    {
         cargo.args(["--package", package]);
     }
     assert!(cargo.status().unwrap().success(), "the guests do not build");
@@ -161,9 +163,10 @@ impl Bed {
         let metrics = Arc::new(Metrics::new().unwrap());
         let state_dir = Arc::new(StateDir::new(self.config.server.state_dir.clone()));
         let compiler = Compiler::in_process(state_dir.clone());
-        let catalogue = Catalogue::start(&Arc::new(self.config), &metrics, compiler)?;
+        let hub = Hub::new(1 << 20, metrics.topics());
+        let catalogue = Catalogue::start(&Arc::new(self.config), &metrics, compiler, &hub)?;
         keep_compiled(&catalogue.subscribe().borrow());
-        Ok(Started { folder: self.folder, catalogue, metrics, _state_dir: ClosedAtLast(state_dir) })
+        Ok(Started { folder: self.folder, catalogue, hub, metrics, _state_dir: ClosedAtLast(state_dir) })
     }
 
     /// Starts, and runs this on a worker.
@@ -182,6 +185,7 @@ pub(super) fn keep_compiled(live: &Live) {
 pub(super) struct Started {
     pub(super) folder: tempfile::TempDir,
     pub(super) catalogue: Catalogue,
+    pub(super) hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     /// Dropped last.
     _state_dir: ClosedAtLast,

@@ -8,6 +8,7 @@ mod folder;
 mod isolation;
 mod load;
 mod logs;
+mod messaging;
 mod migrate;
 mod open;
 mod order;

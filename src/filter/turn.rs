@@ -3,7 +3,9 @@
 //! A turn that is given back is not handed to the first who waits: whoever is running may take it again, and the waiter
 //! takes it when it runs. Handing over would let every session make one call in each of its turns, and so break up their
 //! batches: with 64 connections of 32 messages in flight that cost 12 times the CPU a message. A waiter that found the
-//! turn taken once more is next for certain.
+//! turn taken once more is next for certain, but for the batch of the one before it: a call that yields to the other
+//! sessions makes them all find the turn taken, and if each then made one call in turn, what many publish would pile up
+//! before those who listen: they have many calls to make for one of a publisher.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,11 +16,19 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+/// Calls that whoever was given the turn for certain may make before the next one is. About what a session relays in its
+/// turn.
+const CALLS_A_GRANT: u32 = 32;
+
 /// Gives out one [`Guard`] at a time.
 #[derive(Default)]
 pub(super) struct Turn {
     taken: Cell<bool>,
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
+    /// The waiter that may take the turn if nobody is faster, and has not run yet.
+    called: RefCell<Option<Rc<Waiter>>>,
+    /// Calls before a waiter is given the turn for certain.
+    calls_left: Cell<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,7 +74,7 @@ impl Turn {
 
     /// How many wait for it.
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.borrow().len()
+        self.waiting.borrow().len() + usize::from(self.called.borrow().is_some())
     }
 
     fn give_back(&self) {
@@ -73,14 +83,27 @@ impl Turn {
     }
 
     fn call_next(&self) {
-        let Some(next) = self.waiting.borrow_mut().pop_front() else { return };
-        if next.overtaken.get() {
+        let called = self.called.take();
+        let Some(next) = called.or_else(|| self.waiting.borrow_mut().pop_front()) else { return };
+        let was_called = next.state.get() == State::Called;
+        let left = self.calls_left.get();
+        self.calls_left.set(left.saturating_sub(1));
+        if next.overtaken.get() && left == 0 {
             self.taken.set(true);
+            self.calls_left.set(CALLS_A_GRANT);
             next.state.set(State::Granted);
         } else {
             next.state.set(State::Called);
+            self.called.replace(Some(next.clone()));
         }
-        next.waker.borrow().wake_by_ref();
+        if !was_called {
+            next.waker.borrow().wake_by_ref();
+        }
+    }
+
+    /// The waiter that was called has run, or gives up.
+    fn answered(&self, waiter: &Rc<Waiter>) {
+        self.called.borrow_mut().take_if(|called| Rc::ptr_eq(called, waiter));
     }
 }
 
@@ -96,6 +119,11 @@ impl Future for Take {
             Some(State::Queued) => false,
             Some(State::Called) | None => !turn.taken.replace(true),
         };
+        if state == Some(State::Called)
+            && let Some(waiter) = &this.waiter
+        {
+            turn.answered(waiter);
+        }
         if free {
             this.waiter = None;
             return Poll::Ready(Guard(turn.clone()));
@@ -125,8 +153,12 @@ impl Drop for Take {
         let Some(waiter) = self.waiter.take() else { return };
         match waiter.state.get() {
             State::Queued => self.turn.waiting.borrow_mut().retain(|other| !Rc::ptr_eq(other, &waiter)),
-            State::Called if self.turn.taken.get() => {}
-            State::Called => self.turn.call_next(),
+            State::Called => {
+                self.turn.answered(&waiter);
+                if !self.turn.taken.get() {
+                    self.turn.call_next();
+                }
+            }
             State::Granted => self.turn.give_back(),
         }
     }
@@ -188,6 +220,33 @@ mod tests {
         assert!(poll(pin!(turn.take())).is_none(), "the turn is the waiter's");
         drop(poll(waiter.as_mut()).unwrap());
         assert!(poll(pin!(turn.take())).is_some());
+    }
+
+    #[test]
+    fn who_was_given_the_turn_makes_a_batch_of_calls_before_the_next_is() {
+        let turn = Rc::new(Turn::default());
+        let first = poll(pin!(turn.take())).unwrap();
+        let mut waiters = [Box::pin(turn.take()), Box::pin(turn.take())];
+        // The call of the first yields: both others find the turn taken, once called and once more.
+        for waiter in &mut waiters {
+            assert!(poll(waiter.as_mut()).is_none());
+        }
+        drop(first);
+        let first = poll(pin!(turn.take())).unwrap();
+        assert!(poll(waiters[0].as_mut()).is_none());
+        drop(first);
+        let [second, third] = &mut waiters;
+        drop(poll(second.as_mut()).unwrap());
+        let mut calls = 1;
+        while let Some(guard) = poll(pin!(turn.take())) {
+            calls += 1;
+            // The third is called, and finds the turn taken.
+            assert!(poll(third.as_mut()).is_none());
+            drop(guard);
+            assert!(calls < 1000);
+        }
+        assert_eq!(calls, CALLS_A_GRANT + 1);
+        assert!(poll(third.as_mut()).is_some());
     }
 
     #[test]

@@ -324,7 +324,7 @@ impl Session {
     pub(super) fn upstream_legs(&mut self) -> impl Iterator<Item = &mut Leg> {
         let own = match &mut self.far {
             Far::Upstream { leg, .. } => Some(leg),
-            Far::Echo(_) => None,
+            Far::Echo(_) | Far::Filters => None,
         };
         own.into_iter().chain(self.branches.legs())
     }

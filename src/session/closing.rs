@@ -27,6 +27,7 @@ impl Session {
         if !matches!(self.phase, Phase::Open) {
             return;
         }
+        self.inbox.close();
         let relaying_to_client = matches!(end, SessionEnd::ClientClosed(_));
         match (end.client_frame(), &end) {
             (_, SessionEnd::ClientClosed(_)) => {}
@@ -87,7 +88,7 @@ impl Session {
             self.client.poll_finish(context).is_ready()
         };
         let far_done = match &mut self.far {
-            Far::Echo(_) => true,
+            Far::Echo(_) | Far::Filters => true,
             Far::Upstream { leg, .. } if closing.relaying_to_client => {
                 let _ = leg.poll_flush(context);
                 false
@@ -123,11 +124,12 @@ impl Session {
             // Newer filters that were waited for hold the pump until they are in place.
             self.follow_filters(context);
             self.to_client.start_turn();
+            self.inbox.start_turn();
             let pumped = self.pump(Direction::ToClient, context);
             let _ = self.client.poll_flush(context);
             match pumped {
                 Pumped::Waiting => {
-                    if matches!(self.far, Far::Echo(_)) && self.is_relaying(Direction::ToClient) {
+                    if matches!(self.far, Far::Echo(_) | Far::Filters) && self.is_relaying(Direction::ToClient) {
                         self.upstream_stopped(Stop::Lost);
                     }
                     return;

@@ -39,6 +39,13 @@ pub enum SessionEnd {
         /// What the client is told.
         frame: CloseFrame,
     },
+    /// A filter of another connection closed this one.
+    Dismissed {
+        /// Which filter.
+        filter: Arc<str>,
+        /// What the client is told.
+        frame: CloseFrame,
+    },
     /// A filter failed under `fail_closed`, or lost its state under `on_state_loss = "close"`.
     FilterFault {
         /// Which filter.
@@ -85,7 +92,7 @@ impl SessionEnd {
             Self::UpstreamVanished | Self::RoutedLost { .. } => Some(CloseFrame::new(1011, "upstream connection lost")),
             Self::ClientViolated(violation) => Some(violation.close_frame()),
             Self::UpstreamViolated(_) => Some(CloseFrame::new(1011, "upstream protocol error")),
-            Self::FilterClosed { frame, .. } => Some(frame.clone()),
+            Self::FilterClosed { frame, .. } | Self::Dismissed { frame, .. } => Some(frame.clone()),
             Self::FilterFault { .. } => Some(CloseFrame::new(1011, "internal error")),
             Self::ClientPongTimeout => Some(CloseFrame::new(1001, "no pong in time")),
             Self::UpstreamPongTimeout | Self::UpstreamSendTimeout | Self::UpstreamOverflow => {
@@ -122,7 +129,9 @@ impl SessionEnd {
                 Some(CloseFrame::new(1008, "closed by policy"))
             }
             Self::UpstreamViolated(violation) => Some(violation.close_frame()),
-            Self::FilterClosed { .. } | Self::FilterFault { .. } => Some(CloseFrame::new(1008, "closed by policy")),
+            Self::FilterClosed { .. } | Self::Dismissed { .. } | Self::FilterFault { .. } => {
+                Some(CloseFrame::new(1008, "closed by policy"))
+            }
             Self::UpstreamPongTimeout => Some(CloseFrame::new(1001, "no pong in time")),
             Self::UpstreamSendTimeout => Some(CloseFrame::new(1008, "too slow")),
             Self::UpstreamOverflow => Some(CloseFrame::new(1013, "too slow, try again later")),
@@ -138,7 +147,7 @@ impl SessionEnd {
             Self::UpstreamClosed(_) | Self::UpstreamVanished | Self::RoutedClosed { .. } | Self::RoutedLost { .. } => {
                 Closer::Upstream
             }
-            Self::FilterClosed { .. } | Self::FilterFault { .. } => Closer::Filter,
+            Self::FilterClosed { .. } | Self::Dismissed { .. } | Self::FilterFault { .. } => Closer::Filter,
             Self::ClientViolated(_)
             | Self::UpstreamViolated(_)
             | Self::ClientPongTimeout
@@ -186,6 +195,7 @@ impl SessionEnd {
             Self::UpstreamViolated(Violation::TooBig) => "upstream_message_too_big",
             Self::UpstreamViolated(Violation::Flood) => "upstream_frame_flood",
             Self::FilterClosed { .. } => "filter_closed",
+            Self::Dismissed { .. } => "filter_dismissed",
             Self::FilterFault { .. } => "filter_fault",
             Self::ClientPongTimeout => "client_pong_timeout",
             Self::UpstreamPongTimeout => "upstream_pong_timeout",
@@ -219,6 +229,7 @@ impl SessionEnd {
             | Self::ClientVanished
             | Self::ClientViolated(_)
             | Self::FilterClosed { .. }
+            | Self::Dismissed { .. }
             | Self::ClientPongTimeout
             | Self::ClientSendTimeout
             | Self::ClientOverflow

@@ -1,4 +1,5 @@
-//! The side of a session that faces away from the client: an upstream, or the echo of a route without one.
+//! The side of a session that faces away from the client: an upstream, the echo of a route without one, or nothing at all
+//! where the filters answer.
 
 use std::collections::VecDeque;
 
@@ -6,7 +7,7 @@ use std::task::{Context, Poll};
 
 use super::leg::{Leg, Received};
 use crate::{
-    config::SessionLimits,
+    config::{SessionLimits, Target},
     message::Message,
     upstream::{Established, Lease},
 };
@@ -20,6 +21,8 @@ pub(super) enum Far {
         _lease: Lease,
     },
     Echo(Echo),
+    /// Nothing is sent from here, and what is sent here ends.
+    Filters,
 }
 
 /// Messages on their way back.
@@ -38,10 +41,11 @@ impl Echo {
 }
 
 impl Far {
-    pub(super) fn new(upstream: Option<Established>, limits: &SessionLimits) -> Self {
-        match upstream {
-            None => Self::Echo(Echo::default()),
-            Some(upstream) => Self::Upstream {
+    pub(super) fn new(upstream: Option<Established>, target: &Target, limits: &SessionLimits) -> Self {
+        match (upstream, target) {
+            (None, Target::Filters) => Self::Filters,
+            (None, Target::Echo | Target::Upstream(_)) => Self::Echo(Echo::default()),
+            (Some(upstream), _) => Self::Upstream {
                 leg: Leg::to_upstream(upstream.transport, upstream.read_ahead, limits.upstream_max_payload_bytes),
                 _lease: upstream.lease,
             },
@@ -55,6 +59,7 @@ impl Far {
                 echo.queued_bytes += message.len();
                 echo.queue.push_back(message);
             }
+            Self::Filters => {}
         }
     }
 
@@ -62,6 +67,7 @@ impl Far {
         match self {
             Self::Upstream { leg, .. } => leg.queued_bytes(),
             Self::Echo(echo) => echo.queued_bytes,
+            Self::Filters => 0,
         }
     }
 
@@ -69,6 +75,7 @@ impl Far {
         match self {
             Self::Upstream { leg, .. } => leg.drop_oldest(),
             Self::Echo(echo) => echo.pop().is_some(),
+            Self::Filters => false,
         }
     }
 
@@ -77,6 +84,7 @@ impl Far {
             Self::Upstream { leg, .. } => leg.poll_receive(context),
             // Filled by the other pump of the same task: nothing needs to be woken.
             Self::Echo(echo) => echo.pop().map_or(Poll::Pending, |message| Poll::Ready(Received::Message(message))),
+            Self::Filters => Poll::Pending,
         }
     }
 }

@@ -44,6 +44,14 @@ impl Filters {
         }
     }
 
+    /// The same for a message of a topic.
+    pub(super) fn deliver(&self, topic: &str, message: Message) -> Result<Run<Outcome>, Message> {
+        match &self.chain {
+            Some((chain, _)) if chain.wants_delivery(message.kind()) => Ok(chain.on_delivery(topic, message)),
+            Some(_) | None => Err(message),
+        }
+    }
+
     /// True while the chain is being replaced: no message may enter it.
     pub(super) fn hold(&self) -> bool {
         self.wanted.is_some() || self.migration.is_some()

@@ -55,6 +55,13 @@ enum Closing {
     Dead,
 }
 
+#[derive(Debug)]
+struct Queued {
+    message: Message,
+    /// Nobody relayed it: it may be dropped for a newer one of its kind.
+    pushed: bool,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Leg {
@@ -62,7 +69,7 @@ pub(super) struct Leg {
     wire: Wire,
     protocol: WebSocketContext,
     read_buffer_bytes: usize,
-    queue: VecDeque<Message>,
+    queue: VecDeque<Queued>,
     queued_bytes: usize,
     /// Fed to tungstenite, not yet flushed; part of `queued_bytes`.
     fed_bytes: usize,
@@ -120,15 +127,35 @@ impl Leg {
 
     /// Puts a message behind those that wait. After [`Leg::start_close`] it is forgotten.
     pub(super) fn send(&mut self, message: Message) {
+        self.queue(Queued { message, pushed: false });
+    }
+
+    /// The same for a message that nobody relays.
+    pub(super) fn push(&mut self, message: Message) {
+        self.queue(Queued { message, pushed: true });
+    }
+
+    fn queue(&mut self, queued: Queued) {
         if matches!(self.closing, Closing::No) {
-            self.queued_bytes += message.len() + MESSAGE_OVERHEAD_BYTES;
-            self.queue.push_back(message);
+            self.queued_bytes += queued.message.len() + MESSAGE_OVERHEAD_BYTES;
+            self.queue.push_back(queued);
         }
     }
 
     /// Forgets the oldest message that was not handed to the socket yet.
     pub(super) fn drop_oldest(&mut self) -> bool {
-        let Some(message) = self.queue.pop_front() else { return false };
+        let oldest = self.queue.pop_front();
+        self.forget(oldest)
+    }
+
+    /// Forgets the oldest of those that nobody relayed.
+    pub(super) fn drop_oldest_push(&mut self) -> bool {
+        let oldest = self.queue.iter().position(|queued| queued.pushed).and_then(|at| self.queue.remove(at));
+        self.forget(oldest)
+    }
+
+    fn forget(&mut self, oldest: Option<Queued>) -> bool {
+        let Some(Queued { message, .. }) = oldest else { return false };
         self.queued_bytes -= message.len() + MESSAGE_OVERHEAD_BYTES;
         true
     }
@@ -225,7 +252,7 @@ impl Leg {
             self.write(WsMessage::Ping(Bytes::new()), context)?;
         }
         while self.fed_bytes < FEED_BYTES {
-            let Some(message) = self.queue.pop_front() else { break };
+            let Some(Queued { message, .. }) = self.queue.pop_front() else { break };
             self.fed_bytes += message.len() + MESSAGE_OVERHEAD_BYTES;
             let message = match message {
                 Message::Text(text) => WsMessage::Text(text),

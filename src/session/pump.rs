@@ -17,7 +17,7 @@ const BYTES_A_TURN: usize = 64 << 10;
 #[derive(Default)]
 pub(super) struct Pump {
     /// The message that is in the chain.
-    run: Option<Run<Outcome>>,
+    run: Option<(Run<Outcome>, Arrival)>,
     messages: usize,
     bytes: usize,
     /// The chain answered on the side that this pump reads from: that side's queue holds this pump back too.
@@ -63,22 +63,25 @@ impl Pump {
     }
 
     pub(super) fn take_run(&mut self) -> Option<Run<Outcome>> {
-        self.run.take()
+        self.run.take().map(|(run, _)| run)
     }
 
-    fn is_spent(&self) -> bool {
-        self.messages >= MESSAGES_A_TURN || self.bytes >= BYTES_A_TURN
+    pub(super) fn begin(&mut self, run: Run<Outcome>, arrival: Arrival) {
+        self.run = Some((run, arrival));
     }
 }
 
 impl Session {
-    /// Relays what there is, within the turn's budget and the queues' limits.
+    /// Relays what there is, within the turn's budget and the queues' limits; to the client in turns with mail, which no
+    /// full queue holds back.
     pub(super) fn pump(&mut self, direction: Direction, context: &mut Context<'_>) -> Pumped {
+        let mut stopped = None;
         loop {
-            if let Some(run) = &mut self.pump_mut(direction).run {
-                let Poll::Ready(outcome) = run.as_mut().poll(context) else { return Pumped::Held };
+            if let Some((run, arrival)) = &mut self.pump_mut(direction).run {
+                let (polled, arrival) = (run.as_mut().poll(context), *arrival);
+                let Poll::Ready(outcome) = polled else { return Pumped::Held };
                 self.pump_mut(direction).run = None;
-                self.apply(direction, outcome, Arrival::Relayed);
+                self.apply(direction, outcome, arrival);
             }
             if !self.is_relaying(direction) {
                 return Pumped::Waiting;
@@ -86,23 +89,48 @@ impl Session {
             if self.filters.hold() {
                 return Pumped::Held;
             }
-            if self.is_paused(direction) {
-                return Pumped::Paused;
+            let has_mail = self.has_mail(direction);
+            if !(has_mail && self.inbox.is_next) && stopped.is_none() {
+                stopped = self.relay(direction, context);
+                self.inbox.is_next |= direction == Direction::ToClient;
+                if stopped.is_none() {
+                    continue;
+                }
             }
-            if self.pump_mut(direction).is_spent() {
-                return Pumped::Spent;
-            }
-            let received = match direction {
-                Direction::ToUpstream => self.client.poll_receive(context),
-                Direction::ToClient => self.poll_upstreams(context),
-            };
-            match received {
-                Poll::Pending => return Pumped::Waiting,
-                Poll::Ready(Received::Control) => self.pump_mut(direction).messages += 1,
-                Poll::Ready(Received::Message(message)) => self.take(direction, message),
-                Poll::Ready(Received::Stopped(stop)) => self.stopped(direction, stop),
+            match stopped {
+                Some(stopped) if !has_mail => return stopped,
+                Some(_) | None => self.take_mail(),
             }
         }
+    }
+
+    /// Takes the next thing that the leg has. Answers why there is none.
+    fn relay(&mut self, direction: Direction, context: &mut Context<'_>) -> Option<Pumped> {
+        if self.is_paused(direction) {
+            return Some(Pumped::Paused);
+        }
+        if self.is_spent(direction) {
+            return Some(Pumped::Spent);
+        }
+        let received = match direction {
+            Direction::ToUpstream => self.client.poll_receive(context),
+            Direction::ToClient => self.poll_upstreams(context),
+        };
+        match received {
+            Poll::Pending => return Some(Pumped::Waiting),
+            Poll::Ready(Received::Control) => self.pump_mut(direction).messages += 1,
+            Poll::Ready(Received::Message(message)) => self.take(direction, message),
+            Poll::Ready(Received::Stopped(stop)) => self.stopped(direction, stop),
+        }
+        None
+    }
+
+    /// Had this direction its share of the turn? What its messages set off in other sessions is part of it: a room of
+    /// many that all speak would else fill their mailboxes faster than anybody gets to empty one.
+    fn is_spent(&mut self, direction: Direction) -> bool {
+        let put = self.inbox.put();
+        let pump = self.pump_mut(direction);
+        pump.messages + put >= MESSAGES_A_TURN || pump.bytes >= BYTES_A_TURN
     }
 
     fn take(&mut self, direction: Direction, message: Message) {
@@ -114,7 +142,7 @@ impl Session {
         }
         self.tally.received(direction, &message);
         match self.filters.run(direction, message) {
-            Ok(run) => self.pump_mut(direction).run = Some(run),
+            Ok(run) => self.pump_mut(direction).begin(run, Arrival::Relayed),
             Err(message) => self.send(direction, message, Arrival::Relayed),
         }
     }
@@ -155,8 +183,12 @@ impl Session {
         }
     }
 
-    /// True while the queue that this direction fills is full, or the one that its replies fill.
+    /// True while the queue that this direction fills is full, or the one that its replies fill, or the mailbox of a client
+    /// that would have more to say.
     pub(super) fn is_paused(&mut self, direction: Direction) -> bool {
+        if direction == Direction::ToUpstream && self.inbox.has_backlog() {
+            return true;
+        }
         let mark = self.limits.queue_max_bytes;
         let full =
             self.queued_bytes(direction) >= mark || direction == Direction::ToUpstream && self.branches.is_full(mark);

@@ -137,6 +137,13 @@ pub struct Entry {
     registry: Weak<Registry>,
 }
 
+impl Entry {
+    /// What [`Registry::wake`] knows the session by.
+    pub(super) fn key(&self) -> usize {
+        self.key
+    }
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         if let Some(registry) = self.registry.upgrade() {

@@ -41,6 +41,10 @@ pub struct Metrics {
     filter_shadow_total: IntCounterVec,
     filter_reloads_total: IntCounterVec,
     filter_compilations_total: IntCounterVec,
+    filter_denied_total: IntCounterVec,
+    topics: IntGauge,
+    topic_subscriptions: IntGauge,
+    deliveries_total: IntCounterVec,
     /// Log lines that were not written because nobody read them in time.
     pub log_lines_dropped_total: IntCounter,
 }
@@ -138,6 +142,23 @@ impl Metrics {
                 "Components for which machine code was wanted: compiled, cached (found in state_dir), or error.",
                 &["result"],
             )?,
+            filter_denied_total: counters(
+                r,
+                "filter_denied_total",
+                "Calls that a filter's allow does not grant.",
+                &["filter", "import"],
+            )?,
+            topics: registered(r, IntGauge::new("topics", "Topics with a subscriber.")?)?,
+            topic_subscriptions: registered(
+                r,
+                IntGauge::new("topic_subscriptions", "Subscriptions of open connections to topics.")?,
+            )?,
+            deliveries_total: counters(
+                r,
+                "deliveries_total",
+                "Messages of topics and from filters of other connections, for each connection that was to get them.",
+                &["result"],
+            )?,
             log_lines_dropped_total: registered(
                 r,
                 IntCounter::new("log_lines_dropped_total", "Log lines not written because nobody read them in time.")?,
@@ -220,6 +241,21 @@ impl Metrics {
         self.filter_shadow_total.with_label_values(&[filter, result])
     }
 
+    /// What topics and mailboxes count.
+    #[must_use]
+    pub fn topics(&self) -> TopicMetrics {
+        let deliveries = |result: &str| self.deliveries_total.with_label_values(&[result]);
+        TopicMetrics {
+            topics: self.topics.clone(),
+            subscriptions: self.topic_subscriptions.clone(),
+            delivered: deliveries("delivered"),
+            dropped: deliveries("dropped"),
+            discarded: deliveries("discarded"),
+            too_large: deliveries("too_large"),
+            gone: deliveries("gone"),
+        }
+    }
+
     /// What a filter counts.
     #[must_use]
     pub fn filter(&self, filter: &str) -> FilterMetrics {
@@ -233,6 +269,7 @@ impl Metrics {
             duration_seconds: self.filter_duration_seconds.clone(),
             faults_total: self.filter_faults_total.clone(),
             reloads_total: self.filter_reloads_total.clone(),
+            denied_total: self.filter_denied_total.clone(),
         }
     }
 }
@@ -309,6 +346,25 @@ pub struct EndpointMetrics {
     pub connect_duration_seconds: Histogram,
 }
 
+/// What is counted of topics and mail.
+#[derive(Clone)]
+pub struct TopicMetrics {
+    /// Topics that have a subscriber.
+    pub topics: IntGauge,
+    /// Connections times the topics of each.
+    pub subscriptions: IntGauge,
+    /// Messages that a session took out of its mailbox.
+    pub delivered: IntCounter,
+    /// Messages that found no room in the mailbox.
+    pub dropped: IntCounter,
+    /// Of those that were taken out: messages that `push_overflow` dropped from the client's queue.
+    pub discarded: IntCounter,
+    /// Messages beyond the payload limit of the subscriber's route.
+    pub too_large: IntCounter,
+    /// Messages whose connection ended first.
+    pub gone: IntCounter,
+}
+
 /// The counters of one filter.
 #[derive(Clone)]
 pub struct FilterMetrics {
@@ -325,6 +381,7 @@ pub struct FilterMetrics {
     duration_seconds: HistogramVec,
     faults_total: IntCounterVec,
     reloads_total: IntCounterVec,
+    denied_total: IntCounterVec,
 }
 
 impl FilterMetrics {
@@ -343,6 +400,11 @@ impl FilterMetrics {
     /// Counts a failed call.
     pub fn fault(&self, kind: &'static str) {
         self.faults_total.with_label_values(&[self.filter.as_str(), kind]).inc();
+    }
+
+    /// Counts a call of an import that the filter's `allow` does not grant.
+    pub fn denied(&self, import: &'static str) {
+        self.denied_total.with_label_values(&[self.filter.as_str(), import]).inc();
     }
 
     /// Counts an attempt to load the file.

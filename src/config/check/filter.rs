@@ -8,6 +8,7 @@ use std::{
 use super::{
     super::{
         leaf::{At, Table},
+        pattern::TopicPattern,
         raw::{RawAllow, RawCandidate, RawFilter},
         types::{Allow, Candidate, Filter},
     },
@@ -16,6 +17,9 @@ use super::{
 
 /// Chains are walked for each message.
 const MAX_CHAIN: usize = 64;
+
+/// Compared with each topic that the filter names.
+const MAX_TOPIC_PATTERNS: usize = 64;
 
 const KIB: usize = 1 << 10;
 const GIB: usize = 1 << 30;
@@ -96,7 +100,19 @@ impl Checker<'_> {
     fn allow(&mut self, raw: &RawAllow) -> Allow {
         self.all_differ(&raw.upstreams, "upstream");
         raw.upstreams.iter().for_each(|at| self.known_upstream(at));
-        Allow { upstreams: raw.upstreams.iter().map(|at| at.value.clone()).collect() }
+        if raw.topics.len() > MAX_TOPIC_PATTERNS {
+            let at = &raw.topics[MAX_TOPIC_PATTERNS];
+            self.refuse(
+                at,
+                format!("{} topics are not accepted; write at most {MAX_TOPIC_PATTERNS}", raw.topics.len()),
+            );
+        }
+        self.all_differ(&raw.topics, "topic");
+        Allow {
+            upstreams: raw.upstreams.iter().map(|at| at.value.clone()).collect(),
+            topics: raw.topics.iter().filter_map(|at| self.pattern::<TopicPattern>(at, "a topic")).collect(),
+            send: raw.send.as_ref().is_some_and(|at| at.value),
+        }
     }
 
     fn default_file(&self, name: &str) -> PathBuf {

@@ -68,12 +68,23 @@ impl Checker<'_> {
         let host = raw.host.as_ref().and_then(|host| self.pattern::<HostPattern>(host, "a host pattern"));
         let path_rewrite = raw.path_rewrite.as_ref().zip(path.as_ref()).and_then(|(at, path)| self.template(at, path));
         let target = self.target(at);
-        if target == Some(Target::Echo)
+        if matches!(target, Some(Target::Echo | Target::Filters))
             && let Some(at) = &raw.path_rewrite
         {
-            self.warn(at, "the target \"echo\" has no upstream that would see this path");
+            self.warn(at, "this target has no upstream that would see this path");
         }
         let filters = self.chain(at);
+        if let Some(Target::Filters) = target
+            && let ChainSource::Names(names) = &filters
+            && names.is_empty()
+            && !self.has_wrong(at, "filters")
+            && let Some(at) = &raw.target
+        {
+            self.refuse(
+                at,
+                "the target \"filters\" needs somebody to answer; write filters = [\"name\"] or filters_folder",
+            );
+        }
         let subprotocols = raw.subprotocols.as_ref().map(|raw| self.subprotocols(raw));
         let request_headers = self.header_edits(&raw.request_headers);
         let auth = self.auth(raw);
@@ -107,7 +118,7 @@ impl Checker<'_> {
         list.value.iter().filter_map(|at| self.pattern(at, "an origin")).collect()
     }
 
-    fn pattern<T: FromStr<Err: Display>>(&mut self, at: &At<String>, what: &str) -> Option<T> {
+    pub(super) fn pattern<T: FromStr<Err: Display>>(&mut self, at: &At<String>, what: &str) -> Option<T> {
         let parsed = at.value.parse();
         if let Err(why) = &parsed {
             self.refuse_as(at, format!("{what}: {why}"));
@@ -130,13 +141,18 @@ impl Checker<'_> {
                 Some(Target::Upstream(upstream.value.clone()))
             }
             (None, Some(At { value: Word(RawTarget::Echo), .. })) => Some(Target::Echo),
+            (None, Some(At { value: Word(RawTarget::Filters), .. })) => Some(Target::Filters),
             (Some(_), Some(target)) => {
                 self.refuse(target, "a route has either upstream or target; remove one of them");
                 None
             }
             (None, None) => {
                 if !self.has_wrong(at, "target") {
-                    self.refuse_key(Some(at), "upstream", "missing; write upstream = \"name\" or target = \"echo\"");
+                    self.refuse_key(
+                        Some(at),
+                        "upstream",
+                        "missing; write upstream = \"name\", or target = \"filters\" or \"echo\"",
+                    );
                 }
                 None
             }

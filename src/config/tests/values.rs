@@ -134,7 +134,11 @@ fn every_key_of_a_filter_reaches_its_place() {
         wait_timeout: seconds(1),
         memory_limit_bytes: 16 << 20,
         sha256: Some(sha256.try_into().unwrap()),
-        allow: Allow { upstreams: vec!["billing".to_owned()] },
+        allow: Allow {
+            upstreams: vec!["billing".to_owned()],
+            topics: vec!["room.*".parse().unwrap(), "news".parse().unwrap()],
+            send: true,
+        },
         canary: Some(Candidate { file: folder().join("filters/authorize.wasm"), percent: 5 }),
         shadow: Some(Candidate { file: folder().join("chat.d/20-redact.wasm"), percent: 100 }),
     };

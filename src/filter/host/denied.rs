@@ -4,35 +4,7 @@ use super::Host;
 use crate::filter::bindings::wsgate::filter::{
     http_client,
     key_value::{self, Entry, Error as StoreError},
-    messaging::{self, CloseInfo, ConnectionId, Error as SendError, Message},
 };
-
-impl messaging::Host for Host {
-    fn send(&mut self, _to: ConnectionId, _message: Message) -> wasmtime::Result<Result<(), SendError>> {
-        Ok(Err(SendError::Denied))
-    }
-
-    fn close(&mut self, _connection: ConnectionId, _info: CloseInfo) -> wasmtime::Result<Result<(), SendError>> {
-        Ok(Err(SendError::Denied))
-    }
-
-    fn publish(
-        &mut self,
-        _topic: String,
-        _message: Message,
-        _exclude: Option<ConnectionId>,
-    ) -> wasmtime::Result<Result<(), SendError>> {
-        Ok(Err(SendError::Denied))
-    }
-
-    fn subscribe(&mut self, _connection: ConnectionId, _topic: String) -> wasmtime::Result<Result<(), SendError>> {
-        Ok(Err(SendError::Denied))
-    }
-
-    fn unsubscribe(&mut self, _connection: ConnectionId, _topic: String) -> wasmtime::Result<Result<(), SendError>> {
-        Ok(Err(SendError::Denied))
-    }
-}
 
 impl key_value::Host for Host {
     fn get(&mut self, _store: String, _key: String) -> wasmtime::Result<Result<Option<Entry>, StoreError>> {

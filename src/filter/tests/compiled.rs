@@ -15,7 +15,7 @@ use crate::filter::{
     generation::Digest256,
     test_support::{Bed, Started, Worker, guest, hear, until},
 };
-use crate::{state_dir::StateDir, telemetry::metrics::Metrics};
+use crate::{config::Config, state_dir::StateDir, telemetry::metrics::Metrics, topic::Hub};
 
 fn compilations(started: &Started, result: &str) -> f64 {
     started.metric(&format!(r#"wsgate_filter_compilations_total{{result="{result}"}}"#)).unwrap_or(0.0)
@@ -48,6 +48,11 @@ async fn publish(started: &Started, worker: &Worker, bytes: &[u8]) {
     fs::rename(started.path(".new"), started.path("main.wasm")).unwrap();
     until("the new one is live", || !Weak::ptr_eq(&before, &Arc::downgrade(&worker.instances.live()))).await;
     until("the one before is gone", || started.status("main").generations.len() == 1).await;
+}
+
+fn start(config: &Arc<Config>, compiler: Compiler) -> Result<Catalogue, LoadError> {
+    let metrics = metrics();
+    Catalogue::start(config, &metrics, compiler, &Hub::new(1 << 20, metrics.topics()))
 }
 
 #[test]
@@ -136,7 +141,7 @@ fn a_compiler_that_is_not_there_is_said_at_the_start() {
     let config = Arc::new(bed.config);
     let refused = |program: &str| {
         let compiler = Compiler::with_program(program.into(), Arc::new(StateDir::new(None)));
-        match Catalogue::start(&config, &metrics(), compiler) {
+        match start(&config, compiler) {
             Err(LoadError::Compiler(error)) => error,
             other => panic!("{:?}", other.map(|_| ())),
         }
@@ -158,7 +163,7 @@ fn a_compiler_that_is_not_there_is_said_at_the_start() {
 fn without_filters_no_compiler_is_needed() {
     let compiler = Compiler::with_program("/nowhere".into(), Arc::new(StateDir::new(None)));
     let config = Arc::new(Bed::new().route(&[]).config);
-    assert!(Catalogue::start(&config, &metrics(), compiler).is_ok());
+    assert!(start(&config, compiler).is_ok());
 }
 
 #[test]
