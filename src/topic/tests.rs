@@ -270,3 +270,16 @@ fn an_answered_bell_is_silent() {
     let silent = pin!(bed.bell.answer(&mut keys)).poll(&mut Context::from_waker(Waker::noop()));
     assert_eq!(silent, Poll::Pending);
 }
+
+#[test]
+fn a_quarter_of_a_mailbox_is_a_backlog() {
+    let bed = Bed::new();
+    let a = bed.open("a", 1);
+    bed.subscribe("a", "x");
+    (0..1023).for_each(|_| bed.publish("x", ""));
+    assert!(!a.has_backlog());
+    bed.publish("x", "");
+    assert!(a.has_backlog());
+    assert!(a.take().is_some());
+    assert!(!a.has_backlog());
+}
