@@ -31,7 +31,7 @@ use std::{
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use types::{
     Admin, Allow, ChainSource, Endpoint, FailurePolicy, Filter, HeaderEdits, HostHeader, Listener, Log, LogFormat,
-    OnReload, OnStateLoss, Overflow, PushOverflow, Route, Server, SessionLimits, Target, Upstream,
+    OnReload, OnStateLoss, Overflow, PushOverflow, Route, Server, SessionLimits, Store, Target, Upstream,
 };
 
 use document::Document;
@@ -53,6 +53,8 @@ pub struct Config {
     pub upstreams: BTreeMap<String, Upstream>,
     /// `[filters.*]` as configured; a file in `filter_dir` without a table of its own has [`Filter::with_defaults`].
     pub filters: BTreeMap<String, Filter>,
+    /// `[stores.*]` as configured; a store that a filter is allowed to use has [`Store::default`] without a table.
+    pub stores: BTreeMap<String, Store>,
     /// `[[routes]]`, first match wins.
     pub routes: Vec<Route>,
 }

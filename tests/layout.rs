@@ -10,15 +10,16 @@ use std::{
 /// Lines of a file, at the very most.
 const LONGEST_FILE: usize = 500;
 
-/// `main → gateway → {listener, admin} → worker → handshake → session → {filter, upstream} → message`, `config` last.
-const DESIGNED: [&[&str]; 9] = [
+/// `main → gateway → {listener, admin} → worker → handshake → session → filter → {store, upstream} → message`, `config` last.
+const DESIGNED: [&[&str]; 10] = [
     &["cli", "gateway"],
     &["gateway", "admin", "worker"],
     &["gateway", "listener", "worker"],
     &["worker", "handshake", "session"],
     &["session", "route", "config"],
     &["session", "upstream", "message"],
-    &["session", "filter", "message"],
+    &["session", "filter", "store", "message"],
+    &["filter", "upstream"],
     &["message", "config"],
     &["telemetry", "config"],
 ];

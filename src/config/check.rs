@@ -1,6 +1,7 @@
 //! From the raw types to the validated ones. Every check goes on after an error, with a default in place of what is
 //! wrong, so that all errors are found; the result counts only if there were none.
 
+mod allow;
 mod filter;
 mod header;
 mod listen;
@@ -58,6 +59,7 @@ pub(super) fn check(
     checker.filter_dir.clone_from(&server.filter_dir);
     checker.at_most("upstreams", raw.upstreams.len());
     checker.at_most("filters", raw.filters.len());
+    checker.at_most("stores", raw.stores.len());
     checker.at_most("routes", raw.routes.len());
     let config = Config {
         server,
@@ -67,9 +69,11 @@ pub(super) fn check(
         log: checker.log(&raw.log),
         upstreams: raw.upstreams.iter().map(|(name, raw)| checker.upstream(name, raw)).collect(),
         filters: raw.filters.iter().map(|(name, raw)| checker.filter(name, raw)).collect(),
+        stores: raw.stores.iter().map(|(name, raw)| checker.store(name, raw)).collect(),
         routes: checker.routes(&raw.routes),
     };
     checker.addresses_differ(&raw);
+    checker.stores_are_used(&raw);
     checker.warnings.sort_by_key(|warning| warning.position);
     if checker.errors.is_empty() { Ok((config, checker.warnings)) } else { Err(checker.errors) }
 }

@@ -61,6 +61,7 @@ impl Config {
                 log: Log::default(),
                 upstreams: BTreeMap::from([(NAME.to_owned(), Upstream::with_endpoints(vec![endpoint]))]),
                 filters: tables,
+                stores: BTreeMap::new(),
                 routes: vec![route(names)],
             }),
             Ok(_) | Err(_) => Err(ConfigErrors::new("wsgate run", errors)),

@@ -5,10 +5,12 @@
 //! sees even where the upstream resolves such segments.
 
 mod host;
+mod origin;
 mod path;
 mod template;
 
 pub use host::{HostPattern, HostPatternError};
+pub use origin::{OriginPattern, OriginPatternError};
 pub(super) use path::is_plain_path;
 pub use path::{PathPattern, PathPatternError, REST, Segment};
 pub use template::{PathTemplate, PathTemplateError};

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Durat
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::pattern::{HostPattern, PathPattern, PathTemplate};
+use super::pattern::{HostPattern, OriginPattern, PathPattern, PathTemplate};
 
 /// `[server]`
 #[derive(Clone, Debug, PartialEq)]
@@ -128,8 +128,8 @@ pub struct Filter {
     pub file: PathBuf,
     /// Handed to `init` as JSON.
     pub config: serde_json::Value,
-    /// Instances per worker at the start, at least 1.
-    pub instances: usize,
+    /// Instances per worker at the start, at least 1; `None`: as many as suit what the filter imports.
+    pub instances: Option<usize>,
     /// Beyond this many sessions an instance, further instances are made.
     pub max_sessions_per_instance: usize,
     /// What a returned error, a trap or a spent budget does to the session concerned.
@@ -146,15 +146,8 @@ pub struct Filter {
     pub memory_limit_bytes: usize,
     /// The only bytes that may be loaded, where pinned.
     pub sha256: Option<[u8; 32]>,
-    /// What the filter may do beyond deciding about messages.
+    /// What it may do beyond deciding about messages.
     pub allow: Allow,
-}
-
-/// `[filters.*] allow`: nothing that is not named here is granted.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Allow {
-    /// Upstreams that `open` may choose, and to which `route` may send messages.
-    pub upstreams: Vec<String>,
 }
 
 impl Filter {
@@ -164,7 +157,7 @@ impl Filter {
         Self {
             file,
             config: serde_json::Value::Object(serde_json::Map::new()),
-            instances: 1,
+            instances: None,
             max_sessions_per_instance: 1000,
             failure_policy: FailurePolicy::FailClosed,
             on_reload: OnReload::Migrate,
@@ -193,6 +186,30 @@ impl fmt::Debug for Filter {
             .field("sha256", &self.sha256)
             .field("allow", &self.allow)
             .finish_non_exhaustive()
+    }
+}
+
+/// `[filters.*] allow`: what a filter may do beyond deciding about messages; nothing by default.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Allow {
+    /// Upstreams that `open` may choose, and to which `route` may send messages.
+    pub upstreams: Vec<String>,
+    /// Stores that it may read and write.
+    pub key_value: Vec<String>,
+    /// Origins that it may send HTTP requests to.
+    pub http: Vec<OriginPattern>,
+}
+
+/// `[stores.*]`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Store {
+    /// Keys, values and what each entry counts beside them.
+    pub max_size_bytes: usize,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { max_size_bytes: 64 << 20 }
     }
 }
 

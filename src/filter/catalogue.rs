@@ -98,7 +98,7 @@ impl Catalogue {
     /// # Errors
     /// A filter that a route names cannot be loaded. Others only make a warning.
     pub fn start(config: &Arc<Config>, metrics: &Arc<Metrics>) -> Result<Self, LoadError> {
-        let engine = Engine::new(metrics)?;
+        let engine = Engine::new(config, metrics)?;
         let board = Arc::<Board>::default();
         let mut state = State::new(engine, config);
         let live = Arc::new(state.start()?);

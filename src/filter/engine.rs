@@ -15,10 +15,15 @@ use super::{
     limits,
     ticker::Ticker,
 };
-use crate::telemetry::metrics::Metrics;
+use crate::{config, store::Stores, telemetry::metrics::Metrics};
 
 /// Instances of all filters and workers together, where they are pooled.
 const POOLED_INSTANCES: u32 = 2_000;
+
+/// The import of filters that wait for others.
+const HTTP_CLIENT: &str = "wsgate:filter/http-client@0.1.0";
+/// Instances per worker of such a filter, where no number is configured.
+const INSTANCES_OF_HTTP_CLIENTS: usize = 8;
 
 /// What every generation is compiled with and every instance runs in.
 pub(super) struct Engine {
@@ -26,6 +31,7 @@ pub(super) struct Engine {
     pub(super) ticker: Ticker,
     pub(super) metrics: Arc<Metrics>,
     pub(super) custom: Arc<CustomMetrics>,
+    pub(super) stores: Stores,
 }
 
 /// What belongs to no catalogue in particular.
@@ -39,13 +45,24 @@ struct Core {
 /// A compiled component, ready to be instantiated.
 pub(super) struct Code(pub(super) FilterHttpPre<Host>);
 
+impl Code {
+    /// Instances per worker where the configuration names no number: a call that waits for an HTTP response keeps its
+    /// instance from making another.
+    pub(super) fn default_instances(&self, engine: &Engine) -> usize {
+        let component = self.0.instance_pre().component();
+        let imports_http = component.component_type().imports(engine.wasm()).any(|(name, _)| name == HTTP_CLIENT);
+        if imports_http { INSTANCES_OF_HTTP_CLIENTS } else { 1 }
+    }
+}
+
 impl Engine {
     /// Reserves address space for pooled instances, or falls back to making each on demand where there is too little.
-    pub(super) fn new(metrics: &Arc<Metrics>) -> Result<Arc<Self>, LoadError> {
+    pub(super) fn new(config: &config::Config, metrics: &Arc<Metrics>) -> Result<Arc<Self>, LoadError> {
         let core = Core::new()?;
         let ticker = Ticker::start(&core.wasm).map_err(|error| LoadError::Engine(error.into()))?;
         let custom = CustomMetrics::register(metrics.registry()).map_err(|error| LoadError::Engine(error.into()))?;
-        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom }))
+        let stores = Stores::new(config, metrics).map_err(|error| LoadError::Engine(error.into()))?;
+        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom, stores }))
     }
 
     pub(super) fn wasm(&self) -> &wasmtime::Engine {
@@ -164,6 +181,7 @@ mod tests {
             custom: CustomMetrics::register(metrics.registry()).unwrap(),
             core,
             metrics,
+            stores: Stores::default(),
         });
         let bytes = std::fs::read(guest("stamp")).unwrap();
         let settings = Settings::new(&Filter::with_defaults("stamp.wasm".into()), 1 << 20);

@@ -11,7 +11,7 @@ use super::{
     allowance::Allowance,
     bindings::FilterHttpPre,
     engine::{Code, Engine},
-    host::Host,
+    host::{Host, rights::Rights},
     limits::{Budget, Limits},
     tally::Tally,
 };
@@ -45,7 +45,8 @@ pub(super) struct Settings {
     /// Handed to `init`.
     pub(super) config_json: String,
     pub(super) limits: Limits,
-    pub(super) instances: usize,
+    /// `None`: as many as suit what the code imports.
+    pub(super) instances: Option<usize>,
     pub(super) failure_policy: FailurePolicy,
     pub(super) on_reload: OnReload,
     pub(super) on_state_loss: OnStateLoss,
@@ -62,7 +63,7 @@ impl Settings {
                 fuel_bytes: Limits::fuel_for(largest_payload_bytes),
                 call: Budget { cpu: filter.cpu_timeout, wait: filter.wait_timeout },
             },
-            instances: filter.instances.max(1),
+            instances: filter.instances,
             failure_policy: filter.failure_policy,
             on_reload: filter.on_reload,
             on_state_loss: filter.on_state_loss,
@@ -89,7 +90,9 @@ pub(super) struct Generation {
     code: Arc<Code>,
     engine: Arc<Engine>,
     tally: Tally,
+    rights: Arc<Rights>,
     fault_lines: Allowance,
+    instances_wanted: usize,
     /// Of all workers.
     pub(super) sessions: AtomicUsize,
     /// Of all workers.
@@ -105,15 +108,19 @@ impl Generation {
         code: Arc<Code>,
     ) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let instances_wanted = settings.instances.unwrap_or_else(|| code.default_instances(engine));
+        let metrics = engine.metrics.filter(&filter);
         Self {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
-            tally: Tally::new(engine.metrics.filter(&filter)),
+            rights: Arc::new(Rights::new(&filter, &settings.allow, &engine.stores, &metrics)),
+            tally: Tally::new(metrics),
             filter,
             digest,
             settings,
             code,
             engine: engine.clone(),
             fault_lines: Allowance::new(),
+            instances_wanted,
             sessions: AtomicUsize::new(0),
             instances: AtomicUsize::new(0),
         }
@@ -146,6 +153,11 @@ impl Generation {
         &self.settings
     }
 
+    /// Instances per worker at the start.
+    pub(super) fn instances_wanted(&self) -> usize {
+        self.instances_wanted
+    }
+
     pub(super) fn limits(&self) -> &Limits {
         &self.settings.limits
     }
@@ -160,6 +172,11 @@ impl Generation {
 
     pub(super) fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// What its guests may use.
+    pub(super) fn rights(&self) -> &Arc<Rights> {
+        &self.rights
     }
 
     pub(super) fn fault_lines(&self) -> &Allowance {

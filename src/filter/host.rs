@@ -3,8 +3,10 @@
 
 pub(super) mod custom;
 mod denied;
+mod key_value;
 pub(super) mod logging;
 mod output;
+pub(super) mod rights;
 
 use std::{
     sync::{Arc, LazyLock},
@@ -23,6 +25,7 @@ use super::{
 use custom::CustomHandle;
 use logging::GuestLog;
 use output::GuestOutput;
+use rights::Rights;
 
 /// The clock of `monotonic-ns` counts from here, the same for all guests.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -34,6 +37,7 @@ pub(super) struct Host {
     pub(super) limiter: Limiter,
     log: Arc<GuestLog>,
     custom: CustomHandle,
+    rights: Arc<Rights>,
     /// The connections of the instance's sessions, for log lines.
     connections: Slab<Arc<str>>,
     /// Whose call is being made.
@@ -66,6 +70,7 @@ impl Host {
             limiter: Limiter::new(generation.limits(), generation.metrics().memory_bytes.clone()),
             log,
             custom: generation.engine().custom.handle(generation.filter()),
+            rights: generation.rights().clone(),
             connections: Slab::new(),
             current: None,
         }
@@ -84,6 +89,11 @@ impl Host {
     /// The next call is made for this session, or for none.
     pub(super) fn enter(&mut self, key: Option<usize>) {
         self.current = key;
+    }
+
+    /// The guest asked for what its filter may not use.
+    fn denied(&self, import: &'static str, asked: &str) {
+        self.rights.denied(import, asked, self.connection());
     }
 
     fn connection(&self) -> &str {

@@ -46,7 +46,17 @@ fn build_guests() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--profile", "guest", "--target", "wasm32-wasip2"]).current_dir(root);
-    for package in ["redact", "stamp", "guest-faulty", "guest-probe", "guest-router", "guest-wrong-world"] {
+    for package in [
+        "redact",
+        "stamp",
+        "guest-faulty",
+        "guest-fetch",
+        "guest-probe",
+        "guest-reason",
+        "guest-router",
+        "guest-store",
+        "guest-wrong-world",
+    ] {
         cargo.args(["--package", package]);
     }
     assert!(cargo.status().unwrap().success(), "the guests do not build");
@@ -76,6 +86,7 @@ impl Bed {
             log: Log { level: "info".to_owned(), format: LogFormat::Text },
             upstreams: BTreeMap::new(),
             filters: BTreeMap::new(),
+            stores: BTreeMap::new(),
             routes: Vec::new(),
         };
         Self { folder, config }
@@ -106,6 +117,12 @@ impl Bed {
     pub(super) fn route(self, filters: &[&str]) -> Self {
         let names = filters.iter().map(|name| (*name).to_owned()).collect();
         self.routed("main", ChainSource::Names(names))
+    }
+
+    /// Another route through these filters.
+    pub(super) fn route_named(self, route: &str, filters: &[&str]) -> Self {
+        let names = filters.iter().map(|name| (*name).to_owned()).collect();
+        self.routed(route, ChainSource::Names(names))
     }
 
     /// A route through a folder below the temporary one.
@@ -232,6 +249,12 @@ impl Worker {
     /// Opens a connection on the route.
     pub(super) async fn open(&self) -> Chain {
         self.try_open().await.unwrap().0
+    }
+
+    /// Opens a connection on another route.
+    pub(super) async fn open_on(&self, route: &str) -> Chain {
+        let spec = self.instances.live().chain(route);
+        Chain::open(self.instances.clone(), spec, Rc::new(opening_request())).await.unwrap().0
     }
 
     pub(super) async fn try_open(&self) -> Result<(Chain, Admission), NotAdmitted> {

@@ -11,4 +11,5 @@ mod open;
 mod order;
 mod refused;
 mod speed;
+mod stores;
 mod verdicts;

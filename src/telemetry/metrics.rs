@@ -38,6 +38,10 @@ pub struct Metrics {
     filter_memory_bytes: IntGaugeVec,
     filter_missing: IntGaugeVec,
     filter_reloads_total: IntCounterVec,
+    filter_denied_total: IntCounterVec,
+    store_bytes: IntGaugeVec,
+    store_entries: IntGaugeVec,
+    store_operations_total: IntCounterVec,
     /// Log lines that were not written because nobody read them in time.
     pub log_lines_dropped_total: IntCounter,
 }
@@ -122,6 +126,20 @@ impl Metrics {
                 "Attempts to load a file.",
                 &["filter", "result"],
             )?,
+            filter_denied_total: counters(
+                r,
+                "filter_denied_total",
+                "Calls of filters to what their configuration does not allow.",
+                &["filter", "import"],
+            )?,
+            store_bytes: gauges(r, "store_bytes", "Counted against a store's max_size.", &["store"])?,
+            store_entries: gauges(r, "store_entries", "Keys in a store.", &["store"])?,
+            store_operations_total: counters(
+                r,
+                "store_operations_total",
+                "Operations on a store.",
+                &["store", "operation", "result"],
+            )?,
             log_lines_dropped_total: registered(
                 r,
                 IntCounter::new("log_lines_dropped_total", "Log lines not written because nobody read them in time.")?,
@@ -200,6 +218,18 @@ impl Metrics {
             duration_seconds: self.filter_duration_seconds.clone(),
             faults_total: self.filter_faults_total.clone(),
             reloads_total: self.filter_reloads_total.clone(),
+            denied_total: self.filter_denied_total.clone(),
+        }
+    }
+
+    /// What a store counts.
+    #[must_use]
+    pub fn store(&self, store: &str) -> StoreMetrics {
+        StoreMetrics {
+            store: store.to_owned(),
+            bytes: self.store_bytes.with_label_values(&[store]),
+            entries: self.store_entries.with_label_values(&[store]),
+            operations_total: self.store_operations_total.clone(),
         }
     }
 }
@@ -292,6 +322,7 @@ pub struct FilterMetrics {
     duration_seconds: HistogramVec,
     faults_total: IntCounterVec,
     reloads_total: IntCounterVec,
+    denied_total: IntCounterVec,
 }
 
 impl FilterMetrics {
@@ -312,9 +343,33 @@ impl FilterMetrics {
         self.faults_total.with_label_values(&[self.filter.as_str(), kind]).inc();
     }
 
+    /// Counts a call to what the filter may not use.
+    pub fn denied(&self, import: &'static str) {
+        self.denied_total.with_label_values(&[self.filter.as_str(), import]).inc();
+    }
+
     /// Counts an attempt to load the file.
     pub fn reload(&self, result: &'static str) {
         self.reloads_total.with_label_values(&[self.filter.as_str(), result]).inc();
+    }
+}
+
+/// The counters of one store.
+#[derive(Clone)]
+pub struct StoreMetrics {
+    store: String,
+    /// Counted against `max_size`.
+    pub bytes: IntGauge,
+    /// Keys.
+    pub entries: IntGauge,
+    operations_total: IntCounterVec,
+}
+
+impl StoreMetrics {
+    /// The counter of one operation and result; keep it, the look-up hashes.
+    #[must_use]
+    pub fn operations(&self, operation: &'static str, result: &'static str) -> IntCounter {
+        self.operations_total.with_label_values(&[self.store.as_str(), operation, result])
     }
 }
 

@@ -5,8 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     super::{
         leaf::{At, Table},
-        raw::{RawAllow, RawFilter},
-        types::{Allow, Filter},
+        raw::RawFilter,
+        types::Filter,
     },
     Checker, is_filter_name, known_names,
 };
@@ -40,7 +40,7 @@ impl Checker<'_> {
         let filter = Filter {
             file,
             config: raw.config.as_ref().map_or(default.config, |at| self.filter_config(at)),
-            instances: self.count(raw.instances.as_ref(), default.instances, 1..=1024),
+            instances: raw.instances.as_ref().map(|at| self.count(Some(at), 1, 1..=1024)),
             max_sessions_per_instance: self.count(sessions, default.max_sessions_per_instance, 1..=1_000_000),
             failure_policy: raw.failure_policy.map_or(default.failure_policy, |word| word.0),
             on_reload: raw.on_reload.map_or(default.on_reload, |word| word.0),
@@ -52,12 +52,6 @@ impl Checker<'_> {
             allow: self.allow(&raw.allow),
         };
         (name.to_owned(), filter)
-    }
-
-    fn allow(&mut self, raw: &RawAllow) -> Allow {
-        self.all_differ(&raw.upstreams, "upstream");
-        raw.upstreams.iter().for_each(|at| self.known_upstream(at));
-        Allow { upstreams: raw.upstreams.iter().map(|at| at.value.clone()).collect() }
     }
 
     fn default_file(&self, name: &str) -> PathBuf {

@@ -3,7 +3,6 @@
 use super::Host;
 use crate::filter::bindings::wsgate::filter::{
     http_client,
-    key_value::{self, Entry, Error as StoreError},
     messaging::{self, CloseInfo, ConnectionId, Error as SendError, Message},
 };
 
@@ -34,49 +33,8 @@ impl messaging::Host for Host {
     }
 }
 
-impl key_value::Host for Host {
-    fn get(&mut self, _store: String, _key: String) -> wasmtime::Result<Result<Option<Entry>, StoreError>> {
-        Ok(Err(StoreError::Denied))
-    }
-
-    fn set(
-        &mut self,
-        _store: String,
-        _key: String,
-        _value: Vec<u8>,
-        _ttl_ms: Option<u64>,
-    ) -> wasmtime::Result<Result<u64, StoreError>> {
-        Ok(Err(StoreError::Denied))
-    }
-
-    fn compare_and_set(
-        &mut self,
-        _store: String,
-        _key: String,
-        _expected: Option<u64>,
-        _value: Vec<u8>,
-        _ttl_ms: Option<u64>,
-    ) -> wasmtime::Result<Result<bool, StoreError>> {
-        Ok(Err(StoreError::Denied))
-    }
-
-    fn delete(&mut self, _store: String, _key: String) -> wasmtime::Result<Result<(), StoreError>> {
-        Ok(Err(StoreError::Denied))
-    }
-
-    fn increment(
-        &mut self,
-        _store: String,
-        _key: String,
-        _by: i64,
-        _ttl_ms: Option<u64>,
-    ) -> wasmtime::Result<Result<i64, StoreError>> {
-        Ok(Err(StoreError::Denied))
-    }
-}
-
 impl http_client::Host for Host {
-    fn send(
+    async fn send(
         &mut self,
         _request: http_client::Request,
     ) -> wasmtime::Result<Result<http_client::Response, http_client::Error>> {
