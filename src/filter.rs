@@ -10,6 +10,7 @@ mod limits;
 mod fault;
 mod allowance;
 mod tally;
+mod reason;
 mod host;
 mod generation;
 mod compile;
@@ -38,6 +39,7 @@ pub use chain::Chain;
 pub use compile::NotAFilter;
 pub use live::{ChainSpec, Live};
 pub use pool::Instances;
+pub use reason::{LastReason, Reason};
 
 /// The opening request of a connection, as filters see it. Kept for the life of a session that has filters, because
 /// `resume` receives it again.
@@ -63,6 +65,8 @@ pub struct OpeningRequest {
     pub client: SocketAddr,
     /// Did the client come over TLS?
     pub secure: bool,
+    /// What filters say of their decisions about this connection; they do not see it.
+    pub last_reason: Arc<LastReason>,
 }
 
 /// Who the client is, as the gateway verified it.

@@ -12,6 +12,7 @@ pub mod session;
 pub mod route;
 pub mod filter;
 pub mod store;
+pub mod http_client;
 pub mod upstream;
 pub mod http_head;
 pub mod transport;

@@ -10,7 +10,7 @@ use std::{
 /// Lines of a file, at the very most.
 const LONGEST_FILE: usize = 500;
 
-/// `main → gateway → {listener, admin} → worker → handshake → session → filter → {store, upstream} → message`, `config` last.
+/// `main → gateway → {listener, admin} → worker → handshake → session → filter → {store, http_client} → upstream → message`, `config` last.
 const DESIGNED: [&[&str]; 10] = [
     &["cli", "gateway"],
     &["gateway", "admin", "worker"],
@@ -19,7 +19,7 @@ const DESIGNED: [&[&str]; 10] = [
     &["session", "route", "config"],
     &["session", "upstream", "message"],
     &["session", "filter", "store", "message"],
-    &["filter", "upstream"],
+    &["filter", "http_client", "upstream"],
     &["message", "config"],
     &["telemetry", "config"],
 ];

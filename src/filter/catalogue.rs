@@ -19,7 +19,7 @@ use std::{
 use tokio::sync::watch as latest;
 
 use super::{compile::NotAFilter, engine::Engine, live::Live};
-use crate::{config::Config, telemetry::metrics::Metrics};
+use crate::{config::Config, telemetry::metrics::Metrics, upstream::UpstreamsError};
 use state::State;
 use status::Board;
 
@@ -31,6 +31,9 @@ pub enum LoadError {
     /// No WebAssembly here.
     #[error("the WebAssembly engine cannot start")]
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A filter may use `https://`, and nothing says whom to trust.
+    #[error("the HTTP requests of filters cannot be made")]
+    Tls(#[source] UpstreamsError),
     /// The file cannot be read.
     #[error("filter {filter:?}: cannot read {}", file.display())]
     Read {

@@ -15,7 +15,7 @@ use super::{
     limits,
     ticker::Ticker,
 };
-use crate::{config, store::Stores, telemetry::metrics::Metrics};
+use crate::{config, http_client::Clients, store::Stores, telemetry::metrics::Metrics};
 
 /// Instances of all filters and workers together, where they are pooled.
 const POOLED_INSTANCES: u32 = 2_000;
@@ -32,6 +32,7 @@ pub(super) struct Engine {
     pub(super) metrics: Arc<Metrics>,
     pub(super) custom: Arc<CustomMetrics>,
     pub(super) stores: Stores,
+    pub(super) http: Clients,
 }
 
 /// What belongs to no catalogue in particular.
@@ -62,7 +63,8 @@ impl Engine {
         let ticker = Ticker::start(&core.wasm).map_err(|error| LoadError::Engine(error.into()))?;
         let custom = CustomMetrics::register(metrics.registry()).map_err(|error| LoadError::Engine(error.into()))?;
         let stores = Stores::new(config, metrics).map_err(|error| LoadError::Engine(error.into()))?;
-        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom, stores }))
+        let http = Clients::new(config).map_err(LoadError::Tls)?;
+        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom, stores, http }))
     }
 
     pub(super) fn wasm(&self) -> &wasmtime::Engine {
@@ -182,6 +184,7 @@ mod tests {
             core,
             metrics,
             stores: Stores::default(),
+            http: Clients::trusting(None),
         });
         let bytes = std::fs::read(guest("stamp")).unwrap();
         let settings = Settings::new(&Filter::with_defaults("stamp.wasm".into()), 1 << 20);

@@ -3,6 +3,7 @@
 
 pub(super) mod custom;
 mod denied;
+mod http_client;
 mod key_value;
 pub(super) mod logging;
 mod output;
@@ -18,10 +19,12 @@ use wasmtime::component::{HasData, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{
+    LastReason, OpeningRequest,
     bindings::wsgate::filter::{clock, metrics, types},
     generation::Generation,
-    limits::{self, Limiter},
+    limits::{self, Limiter, Meter},
 };
+use crate::http_client::Caller;
 use custom::CustomHandle;
 use logging::GuestLog;
 use output::GuestOutput;
@@ -38,10 +41,21 @@ pub(super) struct Host {
     log: Arc<GuestLog>,
     custom: CustomHandle,
     rights: Arc<Rights>,
-    /// The connections of the instance's sessions, for log lines.
-    connections: Slab<Arc<str>>,
+    http: Caller,
+    /// How long the call may wait.
+    meter: Arc<Meter>,
+    /// What a response may bring, like what a guest may hand over.
+    fuel_bytes: usize,
+    /// The connections of the instance's sessions, for log lines and reasons.
+    connections: Slab<Connection>,
     /// Whose call is being made.
     current: Option<usize>,
+}
+
+/// What host functions have to know of a connection.
+struct Connection {
+    id: Arc<str>,
+    last_reason: Arc<LastReason>,
 }
 
 /// Tells the bindings that host functions live on [`Host`].
@@ -52,7 +66,8 @@ impl HasData for HostData {
 }
 
 impl Host {
-    pub(super) fn new(generation: &Generation) -> Self {
+    /// Inside the runtime in which the guest will run.
+    pub(super) fn new(generation: &Generation, meter: &Arc<Meter>) -> Self {
         let log = Arc::new(GuestLog::new(generation.filter().clone()));
         let wasi = WasiCtx::builder()
             .stdout(GuestOutput::new(log.clone(), tracing::Level::INFO))
@@ -71,14 +86,18 @@ impl Host {
             log,
             custom: generation.engine().custom.handle(generation.filter()),
             rights: generation.rights().clone(),
+            http: generation.engine().http.caller(generation.filter(), generation.metrics().clone()),
+            meter: meter.clone(),
+            fuel_bytes: generation.limits().fuel_bytes,
             connections: Slab::new(),
             current: None,
         }
     }
 
     /// A session is about to be made; the key names it in [`Host::enter`].
-    pub(super) fn add_connection(&mut self, connection: Arc<str>) -> usize {
-        self.connections.insert(connection)
+    pub(super) fn add_connection(&mut self, request: &OpeningRequest) -> usize {
+        let id = request.connection.as_str().into();
+        self.connections.insert(Connection { id, last_reason: request.last_reason.clone() })
     }
 
     /// A session is gone.
@@ -97,7 +116,7 @@ impl Host {
     }
 
     fn connection(&self) -> &str {
-        self.current.and_then(|key| self.connections.get(key)).map_or("-", |connection| connection)
+        self.current.and_then(|key| self.connections.get(key)).map_or("-", |connection| &connection.id)
     }
 }
 

@@ -287,6 +287,7 @@ pub(super) fn opening_request() -> OpeningRequest {
         subprotocols: vec!["chat".to_owned()],
         client: ([192, 0, 2, 1], 1234).into(),
         secure: false,
+        last_reason: Arc::default(),
     }
 }
 

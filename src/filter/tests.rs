@@ -3,6 +3,7 @@
 mod catalogue;
 mod faults;
 mod folder;
+mod http;
 mod isolation;
 mod load;
 mod logs;

@@ -1,6 +1,8 @@
 //! Every metric family, in one registry. Labels come from bounded sets only: routes, upstreams and filters are named by
 //! the configuration, everything else is an enum's label.
 
+use std::time::Duration;
+
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder, core::Collector,
@@ -39,6 +41,8 @@ pub struct Metrics {
     filter_missing: IntGaugeVec,
     filter_reloads_total: IntCounterVec,
     filter_denied_total: IntCounterVec,
+    filter_http_calls_total: IntCounterVec,
+    filter_http_duration_seconds: HistogramVec,
     store_bytes: IntGaugeVec,
     store_entries: IntGaugeVec,
     store_operations_total: IntCounterVec,
@@ -132,6 +136,19 @@ impl Metrics {
                 "Calls of filters to what their configuration does not allow.",
                 &["filter", "import"],
             )?,
+            filter_http_calls_total: counters(
+                r,
+                "filter_http_calls_total",
+                "HTTP requests of filters.",
+                &["filter", "result"],
+            )?,
+            filter_http_duration_seconds: histograms(
+                r,
+                "filter_http_duration_seconds",
+                "From an HTTP request of a filter to its whole response, or to its failure.",
+                &["filter"],
+                HANDSHAKE_SECONDS,
+            )?,
             store_bytes: gauges(r, "store_bytes", "Counted against a store's max_size.", &["store"])?,
             store_entries: gauges(r, "store_entries", "Keys in a store.", &["store"])?,
             store_operations_total: counters(
@@ -219,6 +236,8 @@ impl Metrics {
             faults_total: self.filter_faults_total.clone(),
             reloads_total: self.filter_reloads_total.clone(),
             denied_total: self.filter_denied_total.clone(),
+            http_calls_total: self.filter_http_calls_total.clone(),
+            http_duration_seconds: self.filter_http_duration_seconds.clone(),
         }
     }
 
@@ -323,6 +342,8 @@ pub struct FilterMetrics {
     faults_total: IntCounterVec,
     reloads_total: IntCounterVec,
     denied_total: IntCounterVec,
+    http_calls_total: IntCounterVec,
+    http_duration_seconds: HistogramVec,
 }
 
 impl FilterMetrics {
@@ -346,6 +367,14 @@ impl FilterMetrics {
     /// Counts a call to what the filter may not use.
     pub fn denied(&self, import: &'static str) {
         self.denied_total.with_label_values(&[self.filter.as_str(), import]).inc();
+    }
+
+    /// Counts an HTTP request, and how long it took if it was sent.
+    pub fn http_call(&self, result: &'static str, took: Option<Duration>) {
+        self.http_calls_total.with_label_values(&[self.filter.as_str(), result]).inc();
+        if let Some(took) = took {
+            self.http_duration_seconds.with_label_values(&[self.filter.as_str()]).observe(took.as_secs_f64());
+        }
     }
 
     /// Counts an attempt to load the file.

@@ -1,10 +1,7 @@
 //! Imports whose rights no filter can have yet. They answer with an error value, never with a trap.
 
 use super::Host;
-use crate::filter::bindings::wsgate::filter::{
-    http_client,
-    messaging::{self, CloseInfo, ConnectionId, Error as SendError, Message},
-};
+use crate::filter::bindings::wsgate::filter::messaging::{self, CloseInfo, ConnectionId, Error as SendError, Message};
 
 impl messaging::Host for Host {
     fn send(&mut self, _to: ConnectionId, _message: Message) -> wasmtime::Result<Result<(), SendError>> {
@@ -30,14 +27,5 @@ impl messaging::Host for Host {
 
     fn unsubscribe(&mut self, _connection: ConnectionId, _topic: String) -> wasmtime::Result<Result<(), SendError>> {
         Ok(Err(SendError::Denied))
-    }
-}
-
-impl http_client::Host for Host {
-    async fn send(
-        &mut self,
-        _request: http_client::Request,
-    ) -> wasmtime::Result<Result<http_client::Response, http_client::Error>> {
-        Ok(Err(http_client::Error::Denied))
     }
 }

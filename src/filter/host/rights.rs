@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::logging::printable;
 use crate::{
-    config::Allow,
+    config::{Allow, pattern::OriginPattern},
     filter::allowance::Allowance,
+    http_client::Origin,
     store::{Store, Stores},
     telemetry::metrics::FilterMetrics,
 };
@@ -17,6 +18,7 @@ const ASKED_BYTES: usize = 256;
 pub(in crate::filter) struct Rights {
     filter: Arc<str>,
     stores: BTreeMap<String, Arc<Store>>,
+    http: Vec<OriginPattern>,
     metrics: FilterMetrics,
     lines: Allowance,
 }
@@ -27,6 +29,7 @@ impl Rights {
         Self {
             filter: filter.clone(),
             stores: allow.key_value.iter().filter_map(granted).collect(),
+            http: allow.http.clone(),
             metrics: metrics.clone(),
             lines: Allowance::new(),
         }
@@ -34,6 +37,14 @@ impl Rights {
 
     pub(super) fn store(&self, name: &str) -> Option<&Arc<Store>> {
         self.stores.get(name)
+    }
+
+    pub(super) fn may_call(&self, origin: &Origin) -> bool {
+        self.http.iter().any(|allowed| allowed.matches(origin.tls, &origin.host, origin.port))
+    }
+
+    pub(super) fn may_call_any(&self) -> bool {
+        !self.http.is_empty()
     }
 
     /// Counts what was denied, and writes one line unless there were too many of late.
