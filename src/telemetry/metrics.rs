@@ -1,6 +1,8 @@
 //! Every metric family, in one registry. Labels come from bounded sets only: routes, upstreams and filters are named by
 //! the configuration, everything else is an enum's label.
 
+mod store;
+
 use std::time::Duration;
 
 use prometheus::{
@@ -8,6 +10,9 @@ use prometheus::{
     Opts, Registry, TextEncoder, core::Collector,
 };
 
+pub use store::StoreMetrics;
+
+use self::store::StoreFamilies;
 use crate::message::{Direction, Kind};
 
 /// Upper bounds in seconds for what usually takes microseconds.
@@ -43,9 +48,7 @@ pub struct Metrics {
     filter_denied_total: IntCounterVec,
     filter_http_calls_total: IntCounterVec,
     filter_http_duration_seconds: HistogramVec,
-    store_bytes: IntGaugeVec,
-    store_entries: IntGaugeVec,
-    store_operations_total: IntCounterVec,
+    stores: StoreFamilies,
     /// Log lines that were not written because nobody read them in time.
     pub log_lines_dropped_total: IntCounter,
 }
@@ -149,14 +152,7 @@ impl Metrics {
                 &["filter"],
                 HANDSHAKE_SECONDS,
             )?,
-            store_bytes: gauges(r, "store_bytes", "Counted against a store's max_size.", &["store"])?,
-            store_entries: gauges(r, "store_entries", "Keys in a store.", &["store"])?,
-            store_operations_total: counters(
-                r,
-                "store_operations_total",
-                "Operations on a store.",
-                &["store", "operation", "result"],
-            )?,
+            stores: StoreFamilies::register(r)?,
             log_lines_dropped_total: registered(
                 r,
                 IntCounter::new("log_lines_dropped_total", "Log lines not written because nobody read them in time.")?,
@@ -244,12 +240,7 @@ impl Metrics {
     /// What a store counts.
     #[must_use]
     pub fn store(&self, store: &str) -> StoreMetrics {
-        StoreMetrics {
-            store: store.to_owned(),
-            bytes: self.store_bytes.with_label_values(&[store]),
-            entries: self.store_entries.with_label_values(&[store]),
-            operations_total: self.store_operations_total.clone(),
-        }
+        self.stores.of(store)
     }
 }
 
@@ -380,25 +371,6 @@ impl FilterMetrics {
     /// Counts an attempt to load the file.
     pub fn reload(&self, result: &'static str) {
         self.reloads_total.with_label_values(&[self.filter.as_str(), result]).inc();
-    }
-}
-
-/// The counters of one store.
-#[derive(Clone)]
-pub struct StoreMetrics {
-    store: String,
-    /// Counted against `max_size`.
-    pub bytes: IntGauge,
-    /// Keys.
-    pub entries: IntGauge,
-    operations_total: IntCounterVec,
-}
-
-impl StoreMetrics {
-    /// The counter of one operation and result; keep it, the look-up hashes.
-    #[must_use]
-    pub fn operations(&self, operation: &'static str, result: &'static str) -> IntCounter {
-        self.operations_total.with_label_values(&[self.store.as_str(), operation, result])
     }
 }
 
