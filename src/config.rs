@@ -31,8 +31,8 @@ use std::{
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use types::{
     Admin, Allow, Candidate, ChainSource, Endpoint, FailurePolicy, Filter, HeaderEdits, HostHeader, Jwt, KeySource,
-    Listener, Log, LogFormat, OnReload, OnStateLoss, Overflow, PushOverflow, Route, Server, SessionLimits, Target,
-    TokenSource, Upstream,
+    Listener, Log, LogFormat, OnReload, OnStateLoss, Overflow, PushOverflow, Route, Server, SessionLimits, Store,
+    Target, TokenSource, Upstream,
 };
 
 use document::Document;
@@ -56,6 +56,8 @@ pub struct Config {
     pub jwt: BTreeMap<String, Jwt>,
     /// `[filters.*]` as configured; a file in `filter_dir` without a table of its own has [`Filter::with_defaults`].
     pub filters: BTreeMap<String, Filter>,
+    /// `[stores.*]` as configured; a store that a filter is allowed to use has [`Store::default`] without a table.
+    pub stores: BTreeMap<String, Store>,
     /// `[[routes]]`, first match wins.
     pub routes: Vec<Route>,
 }

@@ -11,6 +11,7 @@ mod fault;
 mod allowance;
 mod tally;
 mod control;
+mod reason;
 mod host;
 mod generation;
 mod compile;
@@ -49,6 +50,7 @@ pub use control::Mode;
 pub use engine::Memories;
 pub use live::{ChainSpec, Live};
 pub use pool::Instances;
+pub use reason::{LastReason, Reason};
 pub use shadow::{ShadowDifference, ShadowVerdict};
 
 /// The opening request of a connection, as filters see it. Kept for the life of a session that has filters, because
@@ -77,6 +79,8 @@ pub struct OpeningRequest {
     pub secure: bool,
     /// Who the client is; the latest where a token was refreshed. None on a route without `auth`.
     pub identity: RefCell<Option<Rc<Identity>>>,
+    /// What filters say of their decisions about this connection; they do not see it.
+    pub last_reason: Arc<LastReason>,
 }
 
 /// Edits to a request or a response, checked: hop-by-hop and `Sec-WebSocket-*` names are not in it.

@@ -22,6 +22,7 @@ use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, sync::oneshot, time::Instant};
+use tracing::field::display;
 
 use self::{
     headers::{end_to_end, for_filters, set_forwarded, switching_protocols, to_upstream},
@@ -131,7 +132,9 @@ impl<H: 'static> Handshake<H> {
             }
             Err(refusal) => {
                 count.result.set(refusal.result);
-                tracing::info!(%client, route, status = refusal.status.as_u16(), result = refusal.result.label(), "refused");
+                let filter_reason = refusal.filter_reason.as_ref().map(display);
+                let (status, result) = (refusal.status.as_u16(), refusal.result.label());
+                tracing::info!(%client, route, status, result, filter_reason, "refused");
                 refusal.into_response()
             }
         }
@@ -259,7 +262,9 @@ impl<H: 'static> Handshake<H> {
             client: self.client,
             secure: false,
             identity: RefCell::new(identity),
+            last_reason: Arc::default(),
         });
+        let last_reason = Arc::clone(&request.last_reason);
         let (sender, receiver) = oneshot::channel();
         tokio::task::spawn_local(async move {
             let answer = Chain::open(Rc::clone(&instances), spec, request).await;
@@ -268,7 +273,8 @@ impl<H: 'static> Handshake<H> {
             drop(sender.send(answer));
         });
         match tokio::time::timeout_at(deadline, receiver).await {
-            Ok(Ok(answer)) => answer.map_err(|refused: NotAdmitted| Refusal::from(refused)),
+            Ok(Ok(answer)) => answer
+                .map_err(|refused: NotAdmitted| Refusal { filter_reason: last_reason.get(), ..Refusal::from(refused) }),
             Ok(Err(_)) => Err(Refusal::internal()),
             Err(_) => Err(Refusal::timeout()),
         }
@@ -299,12 +305,13 @@ impl<H: 'static> Handshake<H> {
         let (end, frame) = (summary.end.label(), summary.end.frame());
         let (code, reason, by) = (frame.code_or_1005(), frame.reason, summary.end.by());
         let (up, down) = (summary.messages_to_upstream, summary.messages_to_client);
+        let filter_reason = summary.filter_reason.as_ref().map(display);
         let duration_ms = summary.duration.as_millis();
         macro_rules! access {
             ($level:expr) => {
                 tracing::event!(
                     $level, connection = id, route = name, client = %self.client, ?tags, end, code, reason, by,
-                    duration_ms, messages_to_upstream = up, messages_to_client = down, "closed"
+                    filter_reason,                    duration_ms, messages_to_upstream = up, messages_to_client = down, "closed"
                 )
             };
         }

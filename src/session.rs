@@ -49,7 +49,7 @@ pub use self::{
 };
 use crate::{
     config::{Overflow, PushOverflow, SessionLimits},
-    filter::{Chain, Instances},
+    filter::{Chain, Instances, Reason},
     message::{Direction, Message},
     route::Route,
     topic::Postbox,
@@ -91,6 +91,8 @@ pub struct Summary {
     pub end: SessionEnd,
     /// From 101 to the end.
     pub duration: std::time::Duration,
+    /// Why a filter last decided as it did, if one has said so.
+    pub filter_reason: Option<Reason>,
     /// Messages from the client.
     pub messages_to_upstream: u64,
     /// Messages from the upstream.
@@ -361,10 +363,12 @@ impl Session {
         metrics.closed(frame.code_or_1005(), end.by());
         self.tally.publish(metrics, 0);
         let runs = [self.to_upstream.take_run(), self.to_client.take_run()];
+        let filter_reason = self.filters.last_reason();
         self.filters.release(runs, end.closer(), frame);
         Summary {
             end,
             duration,
+            filter_reason,
             messages_to_upstream: self.tally.messages(Direction::ToUpstream),
             messages_to_client: self.tally.messages(Direction::ToClient),
         }

@@ -1,9 +1,9 @@
 //! The servers behind the gateway: which endpoint, a connection to it, and its side of the opening handshake.
 
 mod error;
-mod connect;
+pub(crate) mod connect;
 mod opening;
-mod roots;
+pub(crate) mod roots;
 
 use std::{
     collections::BTreeMap,

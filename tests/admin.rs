@@ -94,11 +94,19 @@ fn messages_are_counted_by_direction_and_kind() {
 /// there on purpose.
 #[test]
 fn the_metrics_have_the_names_that_were_promised() {
-    let config = format!("{ECHO}\nfilters = [\"faulty\"]\n{}", crate::support::upstream::route_to("ws://127.0.0.1:9"));
-    let gateway = Setup::new().guest("filters/faulty.wasm", "guest_faulty").start(&config);
+    let rights = "[filters.store]\nallow = { key_value = [\"s\"] }\n[filters.fetch]\nallow = { http = [\"http://127.0.0.1:9\"] }";
+    let filters = "filters = [\"because\", \"store\", \"fetch\", \"faulty\"]";
+    let config = format!("{ECHO}\n{filters}\n{rights}\n{}", crate::support::upstream::route_to("ws://127.0.0.1:9"));
+    let guests = [("because", "reason"), ("store", "store"), ("fetch", "fetch"), ("faulty", "faulty")];
+    let setup = guests.into_iter().fold(Setup::new(), |setup, (name, guest)| {
+        setup.guest(&format!("filters/{name}.wasm"), &format!("guest_{guest}"))
+    });
+    let gateway = setup.start(&config);
     let mut wire = Wire::open(gateway.address(), "/echo");
-    wire.text("one of each");
-    wire.next_text();
+    for text in ["one of each", "because it is so", "get other key", "get s key", "GET http://127.0.0.1:9/"] {
+        wire.text(text);
+        wire.next_text();
+    }
     wire.text("error:and a fault");
     wire.next_close();
     drop(wire);

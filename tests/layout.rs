@@ -10,8 +10,8 @@ use std::{
 /// Lines of a file, at the very most.
 const LONGEST_FILE: usize = 500;
 
-/// `main → gateway → {listener, admin} → worker → handshake → session → {filter, upstream, topic} → message`, `config` last.
-const DESIGNED: [&[&str]; 10] = [
+/// `main → gateway → {listener, admin} → worker → handshake → session → filter → {topic, store, http_client} → upstream → message`, `config` last.
+const DESIGNED: [&[&str]; 12] = [
     &["cli", "gateway"],
     &["gateway", "admin", "worker"],
     &["gateway", "listener", "worker"],
@@ -20,6 +20,8 @@ const DESIGNED: [&[&str]; 10] = [
     &["session", "upstream", "message"],
     &["session", "filter", "message"],
     &["filter", "topic", "message"],
+    &["session", "filter", "store", "message"],
+    &["filter", "http_client", "upstream"],
     &["message", "config"],
     &["telemetry", "config"],
 ];

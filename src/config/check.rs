@@ -1,6 +1,7 @@
 //! From the raw types to the validated ones. Every check goes on after an error, with a default in place of what is
 //! wrong, so that all errors are found; the result counts only if there were none.
 
+mod allow;
 mod filter;
 mod header;
 mod jwt;
@@ -60,6 +61,7 @@ pub(super) fn check(
     checker.at_most("upstreams", raw.upstreams.len());
     checker.at_most("jwt", raw.jwt.len());
     checker.at_most("filters", raw.filters.len());
+    checker.at_most("stores", raw.stores.len());
     checker.at_most("routes", raw.routes.len());
     let config = Config {
         server,
@@ -70,9 +72,11 @@ pub(super) fn check(
         upstreams: raw.upstreams.iter().map(|(name, raw)| checker.upstream(name, raw)).collect(),
         jwt: raw.jwt.iter().filter_map(|(name, raw)| checker.jwt(name, raw)).collect(),
         filters: raw.filters.iter().map(|(name, raw)| checker.filter(name, raw)).collect(),
+        stores: raw.stores.iter().map(|(name, raw)| checker.store(name, raw)).collect(),
         routes: checker.routes(&raw.routes),
     };
     checker.addresses_differ(&raw);
+    checker.stores_are_used(&raw);
     checker.warnings.sort_by_key(|warning| warning.position);
     if checker.errors.is_empty() { Ok((config, checker.warnings)) } else { Err(checker.errors) }
 }

@@ -62,6 +62,7 @@ impl Config {
                 upstreams: BTreeMap::from([(NAME.to_owned(), Upstream::with_endpoints(vec![endpoint]))]),
                 jwt: BTreeMap::new(),
                 filters: tables,
+                stores: BTreeMap::new(),
                 routes: vec![route(names)],
             }),
             Ok(_) | Err(_) => Err(ConfigErrors::new("wsgate run", errors)),

@@ -7,12 +7,14 @@
 
 mod host;
 mod origin;
+mod origin_rule;
 mod path;
 mod template;
 mod topic;
 
 pub use host::{HostPattern, HostPatternError};
-pub use origin::{OriginPattern, OriginRule, OriginRuleError, default_port};
+pub use origin::{OriginPattern, OriginPatternError};
+pub use origin_rule::{OriginRule, OriginRuleError, default_port};
 pub(super) use path::is_plain_path;
 pub use path::{PathPattern, PathPatternError, REST, Segment};
 pub use template::{PathTemplate, PathTemplateError};

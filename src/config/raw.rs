@@ -44,6 +44,8 @@ pub(super) struct RawConfig {
     pub(super) jwt: BTreeMap<String, At<Table<RawJwt>>>,
     /// Settings of filters, by name. A file `<name>.wasm` in `filter_dir` is a filter without a table here.
     pub(super) filters: BTreeMap<String, At<Table<RawFilter>>>,
+    /// Stores that filters share, by name. A store that a filter is allowed to use exists without a table here.
+    pub(super) stores: BTreeMap<String, At<Table<RawStore>>>,
     /// The first route that matches a request takes it.
     pub(super) routes: Vec<At<Table<RawRoute>>>,
 }
@@ -189,8 +191,8 @@ pub(super) struct RawFilter {
     /// Do sessions share an instance?
     #[schemars(extend("default" = "shared"))]
     pub(super) isolation: Option<Word<RawIsolation>>,
-    /// Instances per worker at the start.
-    #[schemars(range(min = 1, max = 1024), extend("default" = 1))]
+    /// Instances per worker at the start. Default: 1, or 8 where the filter imports `http-client`.
+    #[schemars(range(min = 1, max = 1024))]
     pub(super) instances: Optional<Count>,
     /// Beyond this many sessions an instance, further instances are made.
     #[schemars(range(min = 1, max = 1_000_000), extend("default" = 1000))]
@@ -256,6 +258,21 @@ pub(super) struct RawAllow {
     /// May it send to single connections, and close them?
     #[schemars(extend("default" = false))]
     pub(super) send: Optional<bool>,
+    /// Stores that it may read and write.
+    #[schemars(extend("default" = []))]
+    pub(super) key_value: Vec<At<String>>,
+    /// Origins that it may send HTTP requests to, such as `https://authz.internal` or `https://*.example.com`.
+    #[schemars(extend("default" = []))]
+    pub(super) http: Vec<At<String>>,
+}
+
+/// A store that filters share.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawStore {
+    /// Keys and values together, and 320 bytes more for each.
+    #[schemars(extend("default" = "64MiB"))]
+    pub(super) max_size: Optional<Size>,
 }
 
 /// Which requests go where, through which filters, within which limits.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 pub use jwt::{Jwt, KeySource, TokenSource};
 
-use super::pattern::{HostPattern, OriginRule, PathPattern, PathTemplate, TopicPattern};
+use super::pattern::{HostPattern, OriginPattern, OriginRule, PathPattern, PathTemplate, TopicPattern};
 
 /// `[server]`
 #[derive(Clone, Debug, PartialEq)]
@@ -136,8 +136,8 @@ pub struct Filter {
     pub file: PathBuf,
     /// Handed to `init` as JSON.
     pub config: serde_json::Value,
-    /// Instances per worker at the start, at least 1.
-    pub instances: usize,
+    /// Instances per worker at the start, at least 1; `None`: as many as suit what the filter imports.
+    pub instances: Option<usize>,
     /// Beyond this many sessions an instance, further instances are made.
     pub max_sessions_per_instance: usize,
     /// What a returned error, a trap or a spent budget does to the session concerned.
@@ -154,7 +154,7 @@ pub struct Filter {
     pub memory_limit_bytes: usize,
     /// The only bytes that may be loaded, where pinned.
     pub sha256: Option<[u8; 32]>,
-    /// What the filter may do beyond deciding about messages.
+    /// What it may do beyond deciding about messages.
     pub allow: Allow,
     /// Another component that serves a share of the new connections.
     pub canary: Option<Candidate>,
@@ -171,17 +171,6 @@ pub struct Candidate {
     pub percent: u8,
 }
 
-/// `[filters.*] allow`: nothing that is not named here is granted.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Allow {
-    /// Upstreams that `open` may choose, and to which `route` may send messages.
-    pub upstreams: Vec<String>,
-    /// Topics for `publish`, `subscribe` and `unsubscribe`.
-    pub topics: Vec<TopicPattern>,
-    /// `send` and `close`.
-    pub send: bool,
-}
-
 impl Filter {
     /// What a file without a table gets.
     #[must_use]
@@ -189,7 +178,7 @@ impl Filter {
         Self {
             file,
             config: serde_json::Value::Object(serde_json::Map::new()),
-            instances: 1,
+            instances: None,
             max_sessions_per_instance: 1000,
             failure_policy: FailurePolicy::FailClosed,
             on_reload: OnReload::Migrate,
@@ -222,6 +211,34 @@ impl fmt::Debug for Filter {
             .field("canary", &self.canary)
             .field("shadow", &self.shadow)
             .finish_non_exhaustive()
+    }
+}
+
+/// `[filters.*] allow`: what a filter may do beyond deciding about messages; nothing by default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Allow {
+    /// Upstreams that `open` may choose, and to which `route` may send messages.
+    pub upstreams: Vec<String>,
+    /// Stores that it may read and write.
+    pub key_value: Vec<String>,
+    /// Origins that it may send HTTP requests to.
+    pub http: Vec<OriginPattern>,
+    /// Topics for `publish`, `subscribe` and `unsubscribe`.
+    pub topics: Vec<TopicPattern>,
+    /// `send` and `close`.
+    pub send: bool,
+}
+
+/// `[stores.*]`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Store {
+    /// Keys, values and what each entry counts beside them.
+    pub max_size_bytes: usize,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { max_size_bytes: 64 << 20 }
     }
 }
 

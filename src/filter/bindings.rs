@@ -8,6 +8,11 @@ wasmtime::component::bindgen!({
     world: "filter-http",
     // Parameters are borrowed, so that a call copies a message once: into the guest.
     ownership: Borrowing { duplicate_if_necessary: true },
-    imports: { default: trappable },
+    imports: {
+        // What may wait for others.
+        "wsgate:filter/key-value": async | trappable,
+        "wsgate:filter/http-client": async | trappable,
+        default: trappable,
+    },
     exports: { default: async },
 });

@@ -28,7 +28,6 @@ pub(super) struct Metered<'a, F> {
 
 /// The waiting of a call that did so at least once.
 struct Waiting {
-    spent: Duration,
     since: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
@@ -50,7 +49,7 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<'_, F> {
         let begun = match this.begun {
             Some(begun) => {
                 if let Some(waiting) = &mut this.waiting {
-                    waiting.end(now);
+                    waiting.end(now, this.meter);
                 }
                 this.meter.resume();
                 begun
@@ -67,7 +66,7 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<'_, F> {
             return Poll::Ready((result, took));
         }
         // A guest that only yielded is polled again by itself.
-        if this.meter.pause() || this.waiting.get_or_insert_with(Box::default).begin(now, this.budget, cx) {
+        if this.meter.pause() || this.waiting.get_or_insert_with(Box::default).begin(now, this.meter, cx) {
             return Poll::Pending;
         }
         Poll::Ready((Err(Exhausted::Wait(this.budget.wait).into()), took))
@@ -76,22 +75,22 @@ impl<T, F: Future<Output = wasmtime::Result<T>>> Future for Metered<'_, F> {
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { spent: Duration::ZERO, since: None, timer: Box::pin(tokio::time::sleep(Duration::ZERO)) }
+        Self { since: None, timer: Box::pin(tokio::time::sleep(Duration::ZERO)) }
     }
 }
 
 impl Waiting {
     /// False where the budget is spent. Else the task is woken when it will be.
-    fn begin(&mut self, now: Instant, budget: &Budget, cx: &mut Context<'_>) -> bool {
+    fn begin(&mut self, now: Instant, meter: &Meter, cx: &mut Context<'_>) -> bool {
         self.since = Some(now);
-        let left = budget.wait.saturating_sub(self.spent);
+        let left = meter.wait_left();
         self.timer.as_mut().reset((now + left).into());
         !left.is_zero() && self.timer.as_mut().poll(cx).is_pending()
     }
 
-    fn end(&mut self, now: Instant) {
+    fn end(&mut self, now: Instant, meter: &Meter) {
         if let Some(since) = self.since.take() {
-            self.spent += now.saturating_duration_since(since);
+            meter.waited(now.saturating_duration_since(since));
         }
     }
 }

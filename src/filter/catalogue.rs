@@ -33,7 +33,7 @@ use super::{
     engine::Engine,
     live::Live,
 };
-use crate::{config::Config, telemetry::metrics::Metrics, topic::Hub};
+use crate::{config::Config, telemetry::metrics::Metrics, topic::Hub, upstream::UpstreamsError};
 use orders::{Answer, Order, Orders};
 use state::State;
 use status::Board;
@@ -55,6 +55,9 @@ pub enum LoadError {
     /// No filter can be compiled here.
     #[error("filters cannot be compiled")]
     Compiler(#[source] NotCompiled),
+    /// A filter may use `https://`, and nothing says whom to trust.
+    #[error("the HTTP requests of filters cannot be made")]
+    Tls(#[source] UpstreamsError),
     /// The file cannot be read.
     #[error("filter {filter:?}: cannot read {}", file.display())]
     Read {
@@ -137,7 +140,7 @@ impl Catalogue {
         compiler: Compiler,
         hub: &Arc<Hub>,
     ) -> Result<Self, LoadError> {
-        let engine = Engine::new(metrics, compiler, hub)?;
+        let engine = Engine::new(config, metrics, compiler, hub)?;
         if config.server.state_dir.is_some() || config.routes.iter().any(|route| route.filters.is_used()) {
             // Even if all are in the cache: what is dropped in later will not be.
             engine.compiler().try_out(&engine).map_err(LoadError::Compiler)?;

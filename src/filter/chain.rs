@@ -16,8 +16,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Admission, Closer, Identity, Migration, NotAdmitted, OpeningRequest, Outcome, Run, finish, interest::Interest,
-    live::ChainSpec, member::Member, pool::Instances,
+    Admission, Closer, Identity, Migration, NotAdmitted, OpeningRequest, Outcome, Reason, Run, finish,
+    interest::Interest, live::ChainSpec, member::Member, pool::Instances,
 };
 use crate::message::{CloseFrame, Direction, Kind, Message};
 use pass::{Pass, Travel};
@@ -55,6 +55,12 @@ impl Chain {
         request: Rc<OpeningRequest>,
     ) -> Result<(Self, Admission), NotAdmitted> {
         FinishedAnyway(Some(Box::pin(open::open(instances, spec, request)))).await
+    }
+
+    /// Why a filter last decided as it did, if one has said so.
+    #[must_use]
+    pub fn last_reason(&self) -> Option<Reason> {
+        self.inner.request.last_reason.get()
     }
 
     /// The chain it was made from.

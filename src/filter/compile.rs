@@ -182,7 +182,7 @@ fn check_world(engine: &Engine, component: &Component) -> Result<(), NotAFilter>
 /// One instance, on this thread.
 fn canary(generation: &Arc<Generation>) -> Result<(), NotAFilter> {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()
         .map_err(|error| NotAFilter::Canary(error.to_string()))?;
     let made = runtime.block_on(async { tokio::time::timeout(CANARY_TIMEOUT, Instance::make(generation)).await });

@@ -21,10 +21,15 @@ use super::{
     limits,
     ticker::Ticker,
 };
-use crate::{telemetry::metrics::Metrics, topic::Hub};
+use crate::{config, http_client::Clients, store::Stores, telemetry::metrics::Metrics, topic::Hub};
 
 /// Instances of all filters and workers together, where they are pooled.
 const POOLED_INSTANCES: u32 = 2_000;
+
+/// The import of filters that wait for others.
+const HTTP_CLIENT: &str = "wsgate:filter/http-client@0.1.0";
+/// Instances per worker of such a filter, where no number is configured.
+const INSTANCES_OF_HTTP_CLIENTS: usize = 8;
 
 /// What every generation is compiled with and every instance runs in.
 pub(super) struct Engine {
@@ -36,6 +41,8 @@ pub(super) struct Engine {
     pub(super) controls: Controls,
     /// What filters send past the connection that they serve.
     pub(super) hub: Arc<Hub>,
+    pub(super) stores: Stores,
+    pub(super) http: Clients,
 }
 
 /// What belongs to no catalogue in particular.
@@ -51,14 +58,32 @@ struct Core {
 /// A compiled component, ready to be instantiated.
 pub(super) struct Code(pub(super) FilterHttpPre<Host>);
 
+impl Code {
+    /// Instances per worker where the configuration names no number: a call that waits for an HTTP response keeps its
+    /// instance from making another.
+    pub(super) fn default_instances(&self, engine: &Engine) -> usize {
+        let component = self.0.instance_pre().component();
+        let imports_http = component.component_type().imports(engine.wasm()).any(|(name, _)| name == HTTP_CLIENT);
+        if imports_http { INSTANCES_OF_HTTP_CLIENTS } else { 1 }
+    }
+}
+
 impl Engine {
     /// Reserves address space for pooled instances, or falls back to making each on demand where there is too little.
-    pub(super) fn new(metrics: &Arc<Metrics>, compiler: Compiler, hub: &Arc<Hub>) -> Result<Arc<Self>, LoadError> {
+    pub(super) fn new(
+        config: &config::Config,
+        metrics: &Arc<Metrics>,
+        compiler: Compiler,
+        hub: &Arc<Hub>,
+    ) -> Result<Arc<Self>, LoadError> {
         let core = Core::new()?;
         let ticker = Ticker::start(&core.wasm).map_err(|error| LoadError::Engine(error.into()))?;
         let custom = CustomMetrics::register(metrics.registry()).map_err(|error| LoadError::Engine(error.into()))?;
         let controls = Controls::new(metrics);
-        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom, compiler, controls, hub: hub.clone() }))
+        let stores = Stores::new(config, metrics).map_err(|error| LoadError::Engine(error.into()))?;
+        let http = Clients::new(config).map_err(LoadError::Tls)?;
+        let (metrics, hub) = (metrics.clone(), hub.clone());
+        Ok(Arc::new(Self { core, ticker, metrics, custom, compiler, controls, hub, stores, http }))
     }
 
     pub(super) fn compiler(&self) -> &Compiler {
@@ -251,6 +276,8 @@ mod tests {
             core,
             metrics,
             compiler: Compiler::in_process(Arc::new(StateDir::new(None))),
+            stores: Stores::default(),
+            http: Clients::trusting(None),
         });
         let bytes = std::fs::read(guest("stamp")).unwrap();
         let settings = Settings::new(&Filter::with_defaults("stamp.wasm".into()), 1 << 20);

@@ -12,7 +12,7 @@ use super::{
     bindings::FilterHttpPre,
     control::{Control, Mode},
     engine::{Code, Engine},
-    host::Host,
+    host::{Host, rights::Rights},
     limits::{Budget, Limits},
     tally::Tally,
 };
@@ -46,7 +46,8 @@ pub(super) struct Settings {
     /// Handed to `init`.
     pub(super) config_json: String,
     pub(super) limits: Limits,
-    pub(super) instances: usize,
+    /// `None`: as many as suit what the code imports.
+    pub(super) instances: Option<usize>,
     pub(super) failure_policy: FailurePolicy,
     pub(super) on_reload: OnReload,
     pub(super) on_state_loss: OnStateLoss,
@@ -63,7 +64,7 @@ impl Settings {
                 fuel_bytes: Limits::fuel_for(largest_payload_bytes),
                 call: Budget { cpu: filter.cpu_timeout, wait: filter.wait_timeout },
             },
-            instances: filter.instances.max(1),
+            instances: filter.instances,
             failure_policy: filter.failure_policy,
             on_reload: filter.on_reload,
             on_state_loss: filter.on_state_loss,
@@ -119,7 +120,9 @@ pub(super) struct Generation {
     /// It serves because a later one was rolled back.
     restored: AtomicBool,
     tally: Tally,
+    rights: Arc<Rights>,
     fault_lines: Allowance,
+    instances_wanted: usize,
     /// Of all workers.
     pub(super) sessions: AtomicUsize,
     /// Of all workers.
@@ -137,9 +140,12 @@ impl Generation {
     ) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let label = role.label(&filter);
+        let instances_wanted = settings.instances.unwrap_or_else(|| code.default_instances(engine));
+        let metrics = engine.metrics.filter(&label);
         Self {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
-            tally: Tally::new(engine.metrics.filter(&label)),
+            rights: Arc::new(Rights::new(&label, &settings.allow, &engine.stores, &metrics)),
+            tally: Tally::new(metrics),
             control: engine.controls.of(&filter),
             filter,
             role,
@@ -151,6 +157,7 @@ impl Generation {
             engine: engine.clone(),
             restored: AtomicBool::new(false),
             fault_lines: Allowance::new(),
+            instances_wanted,
             sessions: AtomicUsize::new(0),
             instances: AtomicUsize::new(0),
         }
@@ -216,6 +223,11 @@ impl Generation {
         &self.settings
     }
 
+    /// Instances per worker at the start.
+    pub(super) fn instances_wanted(&self) -> usize {
+        self.instances_wanted
+    }
+
     pub(super) fn limits(&self) -> &Limits {
         &self.settings.limits
     }
@@ -230,6 +242,11 @@ impl Generation {
 
     pub(super) fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// What its guests may use.
+    pub(super) fn rights(&self) -> &Arc<Rights> {
+        &self.rights
     }
 
     pub(super) fn fault_lines(&self) -> &Allowance {

@@ -2,10 +2,12 @@
 //! standard libraries of guests ask for it, without any right: no files, sockets, environment or arguments.
 
 pub(super) mod custom;
-mod denied;
+mod http_client;
+mod key_value;
 pub(super) mod logging;
 mod messaging;
 mod output;
+pub(super) mod rights;
 
 use std::{
     sync::{Arc, LazyLock},
@@ -17,14 +19,17 @@ use wasmtime::component::{HasData, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{
+    LastReason, OpeningRequest,
     bindings::wsgate::filter::{clock, metrics, types},
     generation::{Generation, Role},
-    limits::{self, Limiter},
+    limits::{self, Limiter, Meter},
 };
+use crate::http_client::Caller;
 use custom::CustomHandle;
 use logging::GuestLog;
 use messaging::Orders;
 use output::GuestOutput;
+use rights::Rights;
 
 /// The clock of `monotonic-ns` counts from here, the same for all guests.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -40,10 +45,22 @@ pub(super) struct Host {
     /// [`Settings`](super::generation::Settings); its metrics and log lines carry a name of their own.
     pub(super) shadow: bool,
     pub(super) orders: Orders,
-    /// The connections of the instance's sessions, for log lines.
-    connections: Slab<Arc<str>>,
+    rights: Arc<Rights>,
+    http: Caller,
+    /// How long the call may wait.
+    meter: Arc<Meter>,
+    /// What a response may bring, like what a guest may hand over.
+    fuel_bytes: usize,
+    /// The connections of the instance's sessions, for log lines and reasons.
+    connections: Slab<Connection>,
     /// Whose call is being made.
     current: Option<usize>,
+}
+
+/// What host functions have to know of a connection.
+struct Connection {
+    id: Arc<str>,
+    last_reason: Arc<LastReason>,
 }
 
 /// Tells the bindings that host functions live on [`Host`].
@@ -54,7 +71,8 @@ impl HasData for HostData {
 }
 
 impl Host {
-    pub(super) fn new(generation: &Arc<Generation>) -> Self {
+    /// Inside the runtime in which the guest will run.
+    pub(super) fn new(generation: &Arc<Generation>, meter: &Arc<Meter>) -> Self {
         let log = Arc::new(GuestLog::new(generation.label().clone()));
         let wasi = WasiCtx::builder()
             .stdout(GuestOutput::new(log.clone(), tracing::Level::INFO))
@@ -74,14 +92,19 @@ impl Host {
             custom: generation.engine().custom.handle(generation.label()),
             shadow: generation.role() == Role::Shadow,
             orders: Orders::new(generation),
+            rights: generation.rights().clone(),
+            http: generation.engine().http.caller(generation.label(), generation.metrics().clone()),
+            meter: meter.clone(),
+            fuel_bytes: generation.limits().fuel_bytes,
             connections: Slab::new(),
             current: None,
         }
     }
 
     /// A session is about to be made; the key names it in [`Host::enter`].
-    pub(super) fn add_connection(&mut self, connection: Arc<str>) -> usize {
-        self.connections.insert(connection)
+    pub(super) fn add_connection(&mut self, request: &OpeningRequest) -> usize {
+        let id = request.connection.as_str().into();
+        self.connections.insert(Connection { id, last_reason: request.last_reason.clone() })
     }
 
     /// A session is gone.
@@ -95,8 +118,13 @@ impl Host {
         self.orders.begin();
     }
 
+    /// The guest asked for what its filter may not use.
+    fn denied(&self, import: &'static str, asked: &str) {
+        self.rights.denied(import, asked, self.connection());
+    }
+
     fn connection(&self) -> &str {
-        self.current.and_then(|key| self.connections.get(key)).map_or("-", |connection| connection)
+        self.current.and_then(|key| self.connections.get(key)).map_or("-", |connection| &connection.id)
     }
 }
 

@@ -188,7 +188,7 @@ impl Instance {
 }
 
 pub(super) fn store(generation: &Arc<Generation>, meter: &Arc<Meter>) -> Store<Host> {
-    let mut store = Store::new(generation.engine().wasm(), Host::new(generation));
+    let mut store = Store::new(generation.engine().wasm(), Host::new(generation, meter));
     let limits = generation.limits();
     store.limiter(|host| &mut host.limiter);
     store.set_hostcall_fuel(limits.fuel_bytes);

@@ -164,6 +164,8 @@ pub(super) struct Meter {
     used: AtomicU64,
     /// Nanoseconds that it may use.
     allowed: AtomicU64,
+    /// Nanoseconds that it may still wait in host functions.
+    wait_left: AtomicU64,
     /// The guest stopped because its slice was over, not to wait.
     yielded: AtomicBool,
 }
@@ -177,6 +179,7 @@ impl Meter {
             counted_to: AtomicU64::new(UNREAD),
             used: AtomicU64::new(0),
             allowed: AtomicU64::new(0),
+            wait_left: AtomicU64::new(0),
             yielded: AtomicBool::new(false),
         })
     }
@@ -185,7 +188,8 @@ impl Meter {
     pub(super) fn start(&self, budget: &Budget) {
         self.counted_to.store(UNREAD, Ordering::Relaxed);
         self.used.store(0, Ordering::Relaxed);
-        self.allowed.store(u64::try_from(budget.cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.allowed.store(nanos(budget.cpu), Ordering::Relaxed);
+        self.wait_left.store(nanos(budget.wait), Ordering::Relaxed);
         self.yielded.store(false, Ordering::Relaxed);
     }
 
@@ -216,12 +220,27 @@ impl Meter {
         if used >= allowed { Err(Exhausted::Cpu(Duration::from_nanos(allowed))) } else { Ok(()) }
     }
 
+    /// The call has waited for so long.
+    pub(super) fn waited(&self, time: Duration) {
+        let left = self.wait_left.load(Ordering::Relaxed).saturating_sub(nanos(time));
+        self.wait_left.store(left, Ordering::Relaxed);
+    }
+
+    /// How long the call may still wait.
+    pub(super) fn wait_left(&self) -> Duration {
+        Duration::from_nanos(self.wait_left.load(Ordering::Relaxed))
+    }
+
     fn count(&self) -> u64 {
         let now = thread_time();
         let from = self.counted_to.swap(now, Ordering::Relaxed);
         let more = if from == UNREAD { 0 } else { now.saturating_sub(from) };
         self.used.fetch_add(more, Ordering::Relaxed) + more
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Nanoseconds of processor time of this thread.

@@ -354,7 +354,7 @@ impl Member {
                     None,
                     |(_, answer)| ending(answer),
                     async |store, guest| {
-                        let key = store.data_mut().add_connection(self.request.connection.as_str().into());
+                        let key = store.data_mut().add_connection(&self.request);
                         store.data_mut().enter(Some(key));
                         let answer = call(store, guest, &self.request).await?;
                         if answer.is_err() {

@@ -114,11 +114,11 @@ impl Pool {
     /// # Errors
     /// No instance can be made, or not yet, because too many were lost.
     pub(super) async fn place(self: &Rc<Self>) -> Result<Place, Fault> {
-        if let Some(instance) = self.choose(self.generation.settings().instances) {
+        if let Some(instance) = self.choose(self.generation.instances_wanted()) {
             return Ok(Place::new(self, instance));
         }
         let _making = self.making.take().await;
-        let wanted = if self.losses.get().not_before().is_some() { 0 } else { self.generation.settings().instances };
+        let wanted = if self.losses.get().not_before().is_some() { 0 } else { self.generation.instances_wanted() };
         if let Some(instance) = self.choose(wanted) {
             return Ok(Place::new(self, instance));
         }
@@ -136,9 +136,9 @@ impl Pool {
 
     /// Makes the instances that are to be there from the start.
     async fn warm(self: Rc<Self>) {
-        while !self.retired.get() && self.instances.borrow().len() < self.generation.settings().instances {
+        while !self.retired.get() && self.instances.borrow().len() < self.generation.instances_wanted() {
             let _making = self.making.take().await;
-            if self.instances.borrow().len() >= self.generation.settings().instances {
+            if self.instances.borrow().len() >= self.generation.instances_wanted() {
                 return;
             }
             if let Err(fault) = self.make().await {
@@ -187,7 +187,7 @@ impl Pool {
     /// A session left: instances beyond those that are kept go with their last one.
     fn left(&self, instance: &Rc<Instance>) {
         let mut instances = self.instances.borrow_mut();
-        let keep = if self.retired.get() { 0 } else { self.generation.settings().instances };
+        let keep = if self.retired.get() { 0 } else { self.generation.instances_wanted() };
         if instance.sessions.get() == 0
             && instances.len() > keep
             && let Some(at) = instances.iter().position(|known| Rc::ptr_eq(known, instance))

@@ -49,8 +49,18 @@ fn build_guests() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--profile", "guest", "--target", "wasm32-wasip2"]).current_dir(root);
-    for package in ["redact", "stamp", "guest-faulty", "guest-probe", "guest-room", "guest-router", "guest-wrong-world"]
-    {
+    for package in [
+        "redact",
+        "stamp",
+        "guest-faulty",
+        "guest-fetch",
+        "guest-probe",
+        "guest-reason",
+        "guest-room",
+        "guest-router",
+        "guest-store",
+        "guest-wrong-world",
+    ] {
         cargo.args(["--package", package]);
     }
     assert!(cargo.status().unwrap().success(), "the guests do not build");
@@ -82,6 +92,7 @@ impl Bed {
             upstreams: BTreeMap::new(),
             jwt: BTreeMap::new(),
             filters: BTreeMap::new(),
+            stores: BTreeMap::new(),
             routes: Vec::new(),
         };
         Self { folder, config }
@@ -112,6 +123,12 @@ impl Bed {
     pub(super) fn route(self, filters: &[&str]) -> Self {
         let names = filters.iter().map(|name| (*name).to_owned()).collect();
         self.routed("main", ChainSource::Names(names))
+    }
+
+    /// Another route through these filters.
+    pub(super) fn route_named(self, route: &str, filters: &[&str]) -> Self {
+        let names = filters.iter().map(|name| (*name).to_owned()).collect();
+        self.routed(route, ChainSource::Names(names))
     }
 
     /// A route through a folder below the temporary one.
@@ -269,6 +286,12 @@ impl Worker {
         self.try_open().await.unwrap().0
     }
 
+    /// Opens a connection on another route.
+    pub(super) async fn open_on(&self, route: &str) -> Chain {
+        let spec = self.instances.live().chain(route);
+        Chain::open(self.instances.clone(), spec, Rc::new(opening_request())).await.unwrap().0
+    }
+
     pub(super) async fn try_open(&self) -> Result<(Chain, Admission), NotAdmitted> {
         let spec = self.instances.live().chain("main");
         Chain::open(self.instances.clone(), spec, Rc::new(opening_request())).await
@@ -300,6 +323,7 @@ pub(super) fn opening_request() -> OpeningRequest {
         client: ([192, 0, 2, 1], 1234).into(),
         secure: false,
         identity: RefCell::default(),
+        last_reason: Arc::default(),
     }
 }
 

@@ -34,9 +34,15 @@ fn takes(rule: &OriginRule, origin: &Origin, opening: &Opening) -> bool {
         (OriginRule::Any, _) => true,
         (OriginRule::Absent, Origin::Absent) | (OriginRule::Null, Origin::Null) => true,
         (OriginRule::SameOrigin, Origin::Of { scheme, host, port }) => is_same(scheme, host, *port, opening),
-        (OriginRule::Pattern(pattern), Origin::Of { scheme, host, port }) => pattern.matches(scheme, host, *port),
+        (OriginRule::Page(page), Origin::Of { scheme, host, port }) => {
+            default_port(scheme).is_some_and(|default| page.matches(scheme == "https", host, port.unwrap_or(default)))
+        }
+        (OriginRule::App(app), Origin::Of { scheme, host, port }) => {
+            let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+            *app == format!("{scheme}://{host}{port}")
+        }
         (
-            OriginRule::Absent | OriginRule::Null | OriginRule::SameOrigin | OriginRule::Pattern(_),
+            OriginRule::Absent | OriginRule::Null | OriginRule::SameOrigin | OriginRule::Page(_) | OriginRule::App(_),
             Origin::Absent | Origin::Null | Origin::Of { .. } | Origin::Malformed,
         ) => false,
     }
@@ -44,7 +50,7 @@ fn takes(rule: &OriginRule, origin: &Origin, opening: &Opening) -> bool {
 
 /// The host and port that the client asked for. TLS may end before this gateway, so `https` is as good as `http`.
 fn is_same(scheme: &str, host: &str, port: Option<u16>, opening: &Opening) -> bool {
-    let Some(default) = default_port(scheme).filter(|_| matches!(scheme, "http" | "https")) else { return false };
+    let Some(default) = default_port(scheme) else { return false };
     let asked = opening.authority.to_str().ok().and_then(Authority::parse);
     asked.is_some_and(|asked| asked.host == host && asked.port.unwrap_or(default) == port.unwrap_or(default))
 }
@@ -165,7 +171,9 @@ mod tests {
     }
 
     #[test]
-    fn null_and_any_are_named() {
+    fn null_any_and_applications_are_named() {
+        assert!(!refused(&["tauri://localhost"], "h", &["tauri://localhost"]));
+        assert!(refused(&["tauri://localhost"], "h", &["tauri://localhost.evil"]));
         assert!(!refused(&["null"], "h", &["null"]));
         assert!(refused(&["null"], "h", &[]));
         for origins in [&["null"][..], &[], &["https://x.y"], &["%"]] {

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
 use crate::{
-    filter::NotAdmitted,
+    filter::{NotAdmitted, Reason},
     http_head::{is_of_the_connection, problem_json},
     upstream::{Answer, DialError},
 };
@@ -92,6 +92,8 @@ impl HandshakeResult {
 pub struct Refusal {
     /// For metrics and logs.
     pub result: HandshakeResult,
+    /// Why a filter refused, if it has said so; for logs.
+    pub filter_reason: Option<Reason>,
     /// Of the answer.
     pub status: StatusCode,
     /// Of the answer, beside those that every refusal has.
@@ -111,7 +113,7 @@ pub enum RefusalBody {
 
 impl Refusal {
     fn problem(result: HandshakeResult, status: StatusCode, detail: Option<&'static str>) -> Self {
-        Self { result, status, headers: Vec::new(), body: RefusalBody::Problem(detail) }
+        Self { result, filter_reason: None, status, headers: Vec::new(), body: RefusalBody::Problem(detail) }
     }
 
     /// 400.

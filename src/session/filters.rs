@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{Arrival, Registry, Session, SessionEnd};
 use crate::{
-    filter::{self, Chain, ChainSpec, Closer, Instances, Migration, Outcome, Run},
+    filter::{self, Chain, ChainSpec, Closer, Instances, Migration, Outcome, Reason, Run},
     identity::Identity,
     message::{CloseFrame, Direction, Message},
 };
@@ -55,6 +55,11 @@ impl Filters {
     /// True while the chain is being replaced: no message may enter it.
     pub(super) fn hold(&self) -> bool {
         self.wanted.is_some() || self.migration.is_some()
+    }
+
+    /// Why a filter last decided as it did.
+    pub(super) fn last_reason(&self) -> Option<Reason> {
+        self.chain.as_ref().and_then(|(chain, _)| chain.last_reason())
     }
 
     pub(super) fn next_tick(&self) -> Option<Instant> {

@@ -1,11 +1,18 @@
 //! Every metric family, in one registry. Labels come from bounded sets only: routes, upstreams and filters are named by
 //! the configuration, everything else is an enum's label.
 
+mod store;
+
+use std::time::Duration;
+
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder, core::Collector,
 };
 
+pub use store::StoreMetrics;
+
+use self::store::StoreFamilies;
 use crate::message::{Direction, Kind};
 
 /// Upper bounds in seconds for what usually takes microseconds.
@@ -45,6 +52,9 @@ pub struct Metrics {
     topics: IntGauge,
     topic_subscriptions: IntGauge,
     deliveries_total: IntCounterVec,
+    filter_http_calls_total: IntCounterVec,
+    filter_http_duration_seconds: HistogramVec,
+    stores: StoreFamilies,
     /// Log lines that were not written because nobody read them in time.
     pub log_lines_dropped_total: IntCounter,
 }
@@ -159,6 +169,20 @@ impl Metrics {
                 "Messages of topics and from filters of other connections, for each connection that was to get them.",
                 &["result"],
             )?,
+            filter_http_calls_total: counters(
+                r,
+                "filter_http_calls_total",
+                "HTTP requests of filters.",
+                &["filter", "result"],
+            )?,
+            filter_http_duration_seconds: histograms(
+                r,
+                "filter_http_duration_seconds",
+                "From an HTTP request of a filter to its whole response, or to its failure.",
+                &["filter"],
+                HANDSHAKE_SECONDS,
+            )?,
+            stores: StoreFamilies::register(r)?,
             log_lines_dropped_total: registered(
                 r,
                 IntCounter::new("log_lines_dropped_total", "Log lines not written because nobody read them in time.")?,
@@ -270,7 +294,15 @@ impl Metrics {
             faults_total: self.filter_faults_total.clone(),
             reloads_total: self.filter_reloads_total.clone(),
             denied_total: self.filter_denied_total.clone(),
+            http_calls_total: self.filter_http_calls_total.clone(),
+            http_duration_seconds: self.filter_http_duration_seconds.clone(),
         }
+    }
+
+    /// What a store counts.
+    #[must_use]
+    pub fn store(&self, store: &str) -> StoreMetrics {
+        self.stores.of(store)
     }
 }
 
@@ -382,6 +414,8 @@ pub struct FilterMetrics {
     faults_total: IntCounterVec,
     reloads_total: IntCounterVec,
     denied_total: IntCounterVec,
+    http_calls_total: IntCounterVec,
+    http_duration_seconds: HistogramVec,
 }
 
 impl FilterMetrics {
@@ -405,6 +439,14 @@ impl FilterMetrics {
     /// Counts a call of an import that the filter's `allow` does not grant.
     pub fn denied(&self, import: &'static str) {
         self.denied_total.with_label_values(&[self.filter.as_str(), import]).inc();
+    }
+
+    /// Counts an HTTP request, and how long it took if it was sent.
+    pub fn http_call(&self, result: &'static str, took: Option<Duration>) {
+        self.http_calls_total.with_label_values(&[self.filter.as_str(), result]).inc();
+        if let Some(took) = took {
+            self.http_duration_seconds.with_label_values(&[self.filter.as_str()]).observe(took.as_secs_f64());
+        }
     }
 
     /// Counts an attempt to load the file.

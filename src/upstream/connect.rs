@@ -16,20 +16,20 @@ use crate::transport::Transport;
 const MAX_ADDRESSES: usize = 8;
 
 /// Where an endpoint is, checked.
-pub(super) struct Address {
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) tls: Option<Tls>,
+pub(crate) struct Address {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) tls: Option<Tls>,
 }
 
 /// How the endpoint proves who it is.
-pub(super) struct Tls {
-    pub(super) config: Arc<rustls::ClientConfig>,
-    pub(super) server_name: ServerName<'static>,
+pub(crate) struct Tls {
+    pub(crate) config: Arc<rustls::ClientConfig>,
+    pub(crate) server_name: ServerName<'static>,
 }
 
 /// Connects within `timeout` and before `deadline`, whichever is sooner.
-pub(super) async fn connect(
+pub(crate) async fn connect(
     address: &Address,
     timeout: Duration,
     deadline: Instant,

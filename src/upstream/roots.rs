@@ -7,7 +7,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::error::UpstreamsError;
 
 /// Trusts what this machine trusts.
-pub(super) fn native() -> Result<Arc<ClientConfig>, UpstreamsError> {
+pub(crate) fn native() -> Result<Arc<ClientConfig>, UpstreamsError> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
         tracing::warn!(%error, "a root certificate cannot be read");
@@ -19,7 +19,7 @@ pub(super) fn native() -> Result<Arc<ClientConfig>, UpstreamsError> {
 }
 
 /// Trusts these certificates.
-pub(super) fn trusting(roots: RootCertStore) -> Result<Arc<ClientConfig>, UpstreamsError> {
+pub(crate) fn trusting(roots: RootCertStore) -> Result<Arc<ClientConfig>, UpstreamsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -19,6 +19,7 @@ const START: Duration = Duration::from_secs(60);
 /// A folder being prepared for a gateway: `filters/` for guests, anything else beside it.
 pub(crate) struct Setup {
     folder: TempDir,
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 /// A gateway that said `ready`. Killed when dropped; its logs are shown when the test fails.
@@ -39,7 +40,7 @@ impl Setup {
     pub(crate) fn new() -> Self {
         let folder = TempDir::with_prefix("wsgate-test-").unwrap();
         fs::create_dir(folder.path().join("filters")).unwrap();
-        Self { folder }
+        Self { folder, environment: Vec::new() }
     }
 
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
@@ -58,6 +59,12 @@ impl Setup {
     /// Puts a built guest at a place.
     pub(crate) fn guest(self, relative: &str, guest: &str) -> Self {
         self.publish(relative, &guests::bytes(guest));
+        self
+    }
+
+    /// Gives the gateway a variable of the environment.
+    pub(crate) fn with_env(mut self, name: &'static str, value: &Path) -> Self {
+        self.environment.push((name, value.to_owned()));
         self
     }
 
@@ -126,7 +133,9 @@ impl Setup {
 
     fn process(&self, command: &mut Command) -> Process {
         // Its temporary folder is not left behind when it is killed.
-        Process::start("wsgate", command.current_dir(self.folder.path()).env("TMPDIR", self.folder.path()))
+        command.env("TMPDIR", self.folder.path());
+        let environment = self.environment.iter().map(|(name, value)| (*name, value));
+        Process::start("wsgate", command.current_dir(self.folder.path()).envs(environment))
     }
 }
 

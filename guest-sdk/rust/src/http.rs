@@ -1,7 +1,8 @@
 //! HTTP calls, to the hosts that the filter's configuration allows: `allow = { http = ["https://authz.internal"] }`.
 //!
 //! A filter that calls [`send`] has the WIT world `filter-http`; one that does not, `filter`. Calls wait, and an instance
-//! does one call at a time: give such a filter several `instances`.
+//! does one call at a time: such a filter has 8 `instances` on each worker unless its configuration says otherwise.
+//! Redirects are not followed.
 
 use std::time::Duration;
 
@@ -25,8 +26,8 @@ use crate::bindings::wsgate::filter::types::Header;
 ///
 /// # Errors
 ///
-/// [`Error::Denied`] where the host is not allowed, [`Error::Invalid`], [`Error::Timeout`], [`Error::TooLarge`],
-/// [`Error::Unavailable`].
+/// [`Error::Denied`] where the origin is not allowed, [`Error::Invalid`] for what is no request, [`Error::Timeout`],
+/// [`Error::TooLarge`] above 4 MiB of body either way, [`Error::Unavailable`].
 pub fn send(request: &Request) -> Result<Response, Error> {
     #[cfg(target_family = "wasm")]
     return host::send(request);

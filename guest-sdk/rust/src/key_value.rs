@@ -14,7 +14,8 @@ pub use crate::bindings::wsgate::filter::key_value::{Entry, Error};
 ///
 /// # Errors
 ///
-/// [`Error::Denied`] where the store is not allowed, [`Error::Unavailable`].
+/// [`Error::Denied`] where the store is not allowed, [`Error::Invalid`] for an empty key, [`Error::TooLarge`],
+/// [`Error::Unavailable`].
 pub fn get(store: &str, key: &str) -> Result<Option<Entry>, Error> {
     #[cfg(target_family = "wasm")]
     return host::get(store, key);
@@ -26,7 +27,8 @@ pub fn get(store: &str, key: &str) -> Result<Option<Entry>, Error> {
 ///
 /// # Errors
 ///
-/// [`Error::Denied`] where the store is not allowed, [`Error::TooLarge`], [`Error::Unavailable`].
+/// [`Error::Denied`] where the store is not allowed, [`Error::Invalid`] for an empty key or a `ttl` below a millisecond,
+/// [`Error::TooLarge`], [`Error::Unavailable`] also where the store is full.
 pub fn set(store: &str, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<u64, Error> {
     #[cfg(target_family = "wasm")]
     return host::set(store, key, value, ttl.map(millis));
@@ -38,7 +40,7 @@ pub fn set(store: &str, key: &str, value: &[u8], ttl: Option<Duration>) -> Resul
 ///
 /// # Errors
 ///
-/// [`Error::Denied`] where the store is not allowed, [`Error::TooLarge`], [`Error::Unavailable`].
+/// As [`set`].
 pub fn compare_and_set(
     store: &str,
     key: &str,
@@ -56,7 +58,7 @@ pub fn compare_and_set(
 ///
 /// # Errors
 ///
-/// [`Error::Denied`] where the store is not allowed, [`Error::Unavailable`].
+/// As [`get`].
 pub fn delete(store: &str, key: &str) -> Result<(), Error> {
     #[cfg(target_family = "wasm")]
     return host::delete(store, key);
@@ -65,11 +67,11 @@ pub fn delete(store: &str, key: &str) -> Result<(), Error> {
 }
 
 /// Adds to a counter, which starts at 0, and returns its new value. With `ttl` the counter ends that long after its
-/// first increment.
+/// first increment. [`get`] reads it as decimal digits.
 ///
 /// # Errors
 ///
-/// [`Error::Denied`] where the store is not allowed, [`Error::Unavailable`].
+/// As [`set`], and [`Error::Invalid`] where the value is not a number or the sum exceeds 64 bits.
 pub fn increment(store: &str, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, Error> {
     #[cfg(target_family = "wasm")]
     return host::increment(store, key, by, ttl.map(millis));

@@ -48,7 +48,8 @@ pub fn write(level: Level, message: &str, fields: &[(&str, String)]) {
 
 /// Names why this call decided as it did: a short label of a small set, such as `"banned_word"`.
 ///
-/// It is shown in the access log, in the tap and in a metric with a bounded number of labels.
+/// It is shown in the access log, in the log line of a refused handshake, in the tap and in a metric that counts 64
+/// labels of a filter each by itself.
 pub fn reason(label: &str) {
     #[cfg(target_family = "wasm")]
     crate::bindings::wsgate::filter::logging::reason(label);

@@ -8,9 +8,8 @@ use std::{
 use super::{
     super::{
         leaf::{At, Table},
-        pattern::TopicPattern,
-        raw::{RawAllow, RawCandidate, RawFilter},
-        types::{Allow, Candidate, Filter},
+        raw::{RawCandidate, RawFilter},
+        types::{Candidate, Filter},
     },
     Checker, is_filter_name, known_names,
 };
@@ -19,7 +18,6 @@ use super::{
 const MAX_CHAIN: usize = 64;
 
 /// Compared with each topic that the filter names.
-const MAX_TOPIC_PATTERNS: usize = 64;
 
 const KIB: usize = 1 << 10;
 const GIB: usize = 1 << 30;
@@ -48,7 +46,7 @@ impl Checker<'_> {
         let filter = Filter {
             file,
             config: raw.config.as_ref().map_or(default.config, |at| self.filter_config(at)),
-            instances: self.count(raw.instances.as_ref(), default.instances, 1..=1024),
+            instances: raw.instances.as_ref().map(|at| self.count(Some(at), 1, 1..=1024)),
             max_sessions_per_instance: self.count(sessions, default.max_sessions_per_instance, 1..=1_000_000),
             failure_policy: raw.failure_policy.map_or(default.failure_policy, |word| word.0),
             on_reload: raw.on_reload.map_or(default.on_reload, |word| word.0),
@@ -95,24 +93,6 @@ impl Checker<'_> {
         }
         let percent = self.count(raw.percent.as_ref(), 0, 0..=100);
         Candidate { file, percent: u8::try_from(percent).unwrap_or(0) }
-    }
-
-    fn allow(&mut self, raw: &RawAllow) -> Allow {
-        self.all_differ(&raw.upstreams, "upstream");
-        raw.upstreams.iter().for_each(|at| self.known_upstream(at));
-        if raw.topics.len() > MAX_TOPIC_PATTERNS {
-            let at = &raw.topics[MAX_TOPIC_PATTERNS];
-            self.refuse(
-                at,
-                format!("{} topics are not accepted; write at most {MAX_TOPIC_PATTERNS}", raw.topics.len()),
-            );
-        }
-        self.all_differ(&raw.topics, "topic");
-        Allow {
-            upstreams: raw.upstreams.iter().map(|at| at.value.clone()).collect(),
-            topics: raw.topics.iter().filter_map(|at| self.pattern::<TopicPattern>(at, "a topic")).collect(),
-            send: raw.send.as_ref().is_some_and(|at| at.value),
-        }
     }
 
     fn default_file(&self, name: &str) -> PathBuf {

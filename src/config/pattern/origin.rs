@@ -1,4 +1,4 @@
-//! Which pages of the web may connect.
+//! `allow.http` of a filter: which origins it may send requests to.
 
 use std::{fmt, str::FromStr};
 
@@ -6,111 +6,147 @@ use thiserror::Error;
 
 use super::{HostPattern, HostPatternError};
 
-/// What may stand in `allowed_origins`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum OriginRule {
-    /// `same-origin`: the page comes from the host that it connects to.
-    SameOrigin,
-    /// `absent`: no `Origin`, so not a browser.
-    Absent,
-    /// `null`: a page without an origin, such as a file or a sandboxed frame.
-    Null,
-    /// `any`
-    Any,
-    /// `https://app.example.com` or `https://*.example.com`
-    Pattern(OriginPattern),
-}
-
-impl OriginRule {
-    /// Where a route has no `allowed_origins`.
-    pub const DEFAULT: [Self; 2] = [Self::SameOrigin, Self::Absent];
-}
-
-/// Scheme, host and port of an origin.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// Scheme, host and port, each compared exactly; of the host, the labels below one may be left open.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct OriginPattern {
-    scheme: String,
-    host: HostPattern,
-    /// Given, or that of the scheme; `None` where the scheme has none.
-    port: Option<u16>,
+    /// `https://`?
+    pub tls: bool,
+    /// Which hosts.
+    pub host: HostPattern,
+    /// 80 or 443 where none was given.
+    pub port: u16,
 }
 
-/// Why a text is no origin rule.
-#[derive(Debug, Error)]
-pub enum OriginRuleError {
-    /// Neither a word nor a URL.
-    #[error("write \"same-origin\", \"absent\", \"null\", \"any\", or an origin such as \"https://app.example.com\"")]
-    Shape,
-    /// More than an origin.
-    #[error("an origin ends after host and port; remove what follows")]
+/// Why a text is not an origin.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum OriginPatternError {
+    /// Another scheme, or none.
+    #[error("it begins neither with https:// nor with http://; write an origin such as \"https://authz.internal\"")]
+    Scheme,
+    /// `https://user:password@host`
+    #[error(
+        "an origin with \"@\" (a user name or a password) is not accepted; the filter sends credentials in headers"
+    )]
+    UserInfo,
+    /// Something after host and port.
+    #[error("it has more than scheme, host and port; write it without a path")]
     Path,
-    /// The host.
-    #[error(transparent)]
-    Host(#[from] HostPatternError),
-    /// The port.
-    #[error("the port is not a number from 1 to 65535")]
+    /// Not a host.
+    #[error("of its host: {0}")]
+    Host(HostPatternError),
+    /// Not a port.
+    #[error("its port is not a number from 1 to 65535")]
     Port,
 }
 
 impl OriginPattern {
-    /// Does it take this origin, whose host is in lower case?
+    /// Is this the origin of a request? `host` comes without a port; an IPv6 address with or without brackets.
     #[must_use]
-    pub fn matches(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
-        self.scheme == scheme && self.host.matches(host) && self.port == port.or_else(|| default_port(scheme))
+    pub fn matches(&self, tls: bool, host: &str, port: u16) -> bool {
+        self.tls == tls && self.port == port && self.host.matches(host)
     }
 }
 
-/// The port of a URL that names none.
-#[must_use]
-pub fn default_port(scheme: &str) -> Option<u16> {
-    match scheme {
-        "http" | "ws" => Some(80),
-        "https" | "wss" => Some(443),
-        _ => None,
-    }
-}
+impl FromStr for OriginPattern {
+    type Err = OriginPatternError;
 
-impl FromStr for OriginRule {
-    type Err = OriginRuleError;
-
-    fn from_str(text: &str) -> Result<Self, OriginRuleError> {
-        match text {
-            "same-origin" => return Ok(Self::SameOrigin),
-            "absent" => return Ok(Self::Absent),
-            "null" => return Ok(Self::Null),
-            "any" => return Ok(Self::Any),
-            _ => {}
+    fn from_str(text: &str) -> Result<Self, OriginPatternError> {
+        // First, because a password may look like any other part.
+        if text.contains('@') {
+            return Err(OriginPatternError::UserInfo);
         }
-        let (scheme, rest) = text.split_once("://").ok_or(OriginRuleError::Shape)?;
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
-        if !scheme.starts_with(|first: char| first.is_ascii_lowercase()) || !scheme.bytes().all(plain) {
-            return Err(OriginRuleError::Shape);
-        }
-        if rest.contains(['/', '?', '#', '@']) {
-            return Err(OriginRuleError::Path);
-        }
-        let (host, port) = match rest.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => {
-                let port = port.parse().ok().filter(|port| *port != 0).ok_or(OriginRuleError::Port)?;
-                (host, Some(port))
-            }
-            Some(_) | None => (rest, default_port(scheme)),
+        let (scheme, authority) = text.split_once("://").ok_or(OriginPatternError::Scheme)?;
+        let tls = match scheme.to_ascii_lowercase().as_str() {
+            "https" => true,
+            "http" => false,
+            _ => return Err(OriginPatternError::Scheme),
         };
-        Ok(Self::Pattern(OriginPattern { scheme: scheme.to_owned(), host: host.parse()?, port }))
+        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        if authority.contains(['/', '?', '#']) {
+            return Err(OriginPatternError::Path);
+        }
+        // A colon inside brackets belongs to the address.
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, Some(port)),
+            _ => (authority, None),
+        };
+        let default_port = if tls { 443 } else { 80 };
+        let port = port.map_or(Some(default_port), parse_port).ok_or(OriginPatternError::Port)?;
+        if host.contains(':') && !host.starts_with('[') {
+            return Err(OriginPatternError::Host(HostPatternError::NotAHost));
+        }
+        Ok(Self { tls, host: host.parse().map_err(OriginPatternError::Host)?, port })
     }
 }
 
-impl fmt::Display for OriginRule {
+impl fmt::Display for OriginPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SameOrigin => f.write_str("same-origin"),
-            Self::Absent => f.write_str("absent"),
-            Self::Null => f.write_str("null"),
-            Self::Any => f.write_str("any"),
-            Self::Pattern(OriginPattern { scheme, host, port }) => match port {
-                Some(port) if default_port(scheme) != Some(*port) => write!(f, "{scheme}://{host}:{port}"),
-                Some(_) | None => write!(f, "{scheme}://{host}"),
-            },
+        let scheme = if self.tls { "https" } else { "http" };
+        let host = self.host.to_string();
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        write!(f, "{scheme}://{host}:{}", self.port)
+    }
+}
+
+fn parse_port(digits: &str) -> Option<u16> {
+    // `parse` alone would take a sign.
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?.filter(|&port| port != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(pattern: &str, tls: bool, host: &str, port: u16) -> bool {
+        pattern.parse::<OriginPattern>().unwrap().matches(tls, host, port)
+    }
+
+    #[test]
+    fn scheme_host_and_port_are_compared() {
+        assert!(allowed("https://authz.internal", true, "authz.internal", 443));
+        assert!(allowed("HTTPS://Authz.Internal/", true, "AUTHZ.internal.", 443));
+        assert!(allowed("http://[::1]:8080", false, "[::1]", 8080));
+        for (tls, host, port) in [
+            (false, "authz.internal", 443),
+            (true, "authz.internal", 8443),
+            (true, "authz.internal.evil", 443),
+            (true, "evil-authz.internal", 443),
+            (true, "internal", 443),
+        ] {
+            assert!(!allowed("https://authz.internal", tls, host, port), "{tls} {host} {port}");
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_hosts_below() {
+        assert!(allowed("https://*.example.com", true, "a.b.example.com", 443));
+        assert!(!allowed("https://*.example.com", true, "example.com", 443));
+        assert!(!allowed("https://*.example.com", true, "badexample.com", 443));
+    }
+
+    #[test]
+    fn what_is_no_origin_is_refused() {
+        for (text, error) in [
+            ("authz.internal", OriginPatternError::Scheme),
+            ("ws://authz.internal", OriginPatternError::Scheme),
+            ("https://user:secret@host", OriginPatternError::UserInfo),
+            ("https://host/v1", OriginPatternError::Path),
+            ("https://host?x", OriginPatternError::Path),
+            ("https://", OriginPatternError::Host(HostPatternError::Empty)),
+            ("https://a*.com", OriginPatternError::Host(HostPatternError::MisplacedWildcard)),
+            ("https://::1", OriginPatternError::Host(HostPatternError::NotAHost)),
+            ("https://host:", OriginPatternError::Port),
+            ("https://host:0", OriginPatternError::Port),
+            ("https://host:+1", OriginPatternError::Port),
+        ] {
+            assert_eq!(text.parse::<OriginPattern>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_reads_back() {
+        for text in ["https://authz.internal:443", "http://[::1]:8080", "https://*.example.com:8443"] {
+            assert_eq!(text.parse::<OriginPattern>().unwrap().to_string(), text);
         }
     }
 }

@@ -44,7 +44,7 @@ fn the_example_in_the_reference_is_accepted_without_warning() {
 
 #[test]
 fn the_schema_names_the_defaults_that_the_code_has() {
-    let plain = "[[listeners]]\naddress = '127.0.0.1:1'\n[upstreams.u]\nendpoints = ['ws://a']\n[filters.redact]\n\
+    let plain = "[[listeners]]\naddress = '127.0.0.1:1'\n[upstreams.u]\nendpoints = ['ws://a']\n[filters.redact]\nallow.key_value = ['s']\n[stores.s]\n\
                  [[routes]]\npath = '/a'\nupstream = 'u'\n[[routes]]\npath = '/b'\nupstream = 'u'\nfilters_folder = 'chat.d'\n";
     let mut spelt: toml::Table = plain.parse().unwrap();
     let defaults = |table: &str| defaults_of(&schema_keys(), table);
@@ -53,6 +53,8 @@ fn the_schema_names_the_defaults_that_the_code_has() {
     }
     spelt["upstreams"]["u"].as_table_mut().unwrap().extend(defaults("upstreams"));
     spelt["filters"]["redact"].as_table_mut().unwrap().extend(defaults("filters"));
+    spelt["filters"]["redact"]["allow"]["key_value"] = vec!["s"].into();
+    spelt["stores"]["s"].as_table_mut().unwrap().extend(defaults("stores"));
     for (index, not_with) in [vec!["required_filters", "removal_grace"], vec!["filters"]].into_iter().enumerate() {
         let route = spelt["routes"][index].as_table_mut().unwrap();
         route.extend(defaults("routes").into_iter().filter(|(key, _)| !not_with.contains(&key.as_str())));
@@ -72,6 +74,7 @@ fn every_key_refuses_a_value_of_another_type_under_its_name() {
             "upstreams" => (format!("{table}.chat"), ".chat"),
             "filters" => (format!("{table}.redact"), ".redact"),
             "jwt" => (format!("{table}.main"), ".main"),
+            "stores" => (format!("{table}.sessions"), ".sessions"),
             _ => (table.clone(), ""),
         };
         let mut wrong = full.clone();

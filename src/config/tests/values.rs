@@ -125,7 +125,7 @@ fn every_key_of_a_filter_reaches_its_place() {
         config: serde_json::json!({
             "patterns": ["\\d{16}$"], "depth": 3, "since": "2026-01-01", "nested": { "on": true, "ratio": 0.5 }
         }),
-        instances: 2,
+        instances: Some(2),
         max_sessions_per_instance: 10,
         failure_policy: FailurePolicy::FailOpen,
         on_reload: OnReload::Pin,
@@ -136,6 +136,8 @@ fn every_key_of_a_filter_reaches_its_place() {
         sha256: Some(sha256.try_into().unwrap()),
         allow: Allow {
             upstreams: vec!["billing".to_owned()],
+            key_value: vec!["sessions".to_owned(), "counters".to_owned()],
+            http: vec!["https://authz.internal:443".parse().unwrap(), "https://*.example.com:8443".parse().unwrap()],
             topics: vec!["room.*".parse().unwrap(), "news".parse().unwrap()],
             send: true,
         },
@@ -144,6 +146,13 @@ fn every_key_of_a_filter_reaches_its_place() {
     };
     assert_eq!(config.filters["redact"], redact);
     assert_eq!(config.filters["audit"], Filter::with_defaults(folder().join("filters/authorize.wasm")));
+}
+
+#[test]
+fn a_store_has_the_size_that_its_table_says() {
+    let config = valid("full.toml");
+    assert_eq!(config.stores["sessions"], Store { max_size_bytes: 1 << 20 });
+    assert_eq!(config.stores["counters"], Store { max_size_bytes: 64 << 20 });
 }
 
 #[test]

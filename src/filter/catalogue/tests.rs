@@ -30,8 +30,8 @@ fn ten_thousand_reloads_from_the_cache_take_no_memory() {
     let bed = Bed::new().filter("main", "stamp", json!({})).route(&["main"]);
     let state_dir = Arc::new(StateDir::new(None));
     let metrics = Arc::new(Metrics::new().unwrap());
-    let engine =
-        Engine::new(&metrics, Compiler::in_process(state_dir.clone()), &Hub::new(1 << 20, metrics.topics())).unwrap();
+    let hub = Hub::new(1 << 20, metrics.topics());
+    let engine = Engine::new(&bed.config, &metrics, Compiler::in_process(state_dir.clone()), &hub).unwrap();
     let file = bed.folder.path().join("main.wasm");
     let builds = [*b"a", *b"b"].map(|name| {
         // A custom section with a name of one byte.

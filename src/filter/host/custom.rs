@@ -19,6 +19,9 @@ use prometheus::{
 const NAMES: usize = 64;
 /// Names with their label sets, of one filter.
 const SERIES: usize = 256;
+/// Reasons of one filter; what exceeds them is counted as [`OTHER`].
+const REASONS: usize = 64;
+const OTHER: &str = "other";
 /// Labels of one series.
 const LABELS: usize = 8;
 /// Longest name or label value; longer ones are cut.
@@ -36,11 +39,14 @@ pub(in crate::filter) struct CustomMetrics {
 pub(in crate::filter) struct CustomHandle {
     set: Arc<Mutex<Set>>,
     known: HashMap<Key, Option<Series>>,
+    reasons: HashMap<String, Arc<AtomicU64>>,
 }
 
 #[derive(Default)]
 struct Set {
     series: BTreeMap<Key, Series>,
+    /// Apart from the others: who makes up reasons without end loses no metrics.
+    reasons: BTreeMap<String, Arc<AtomicU64>>,
     /// Additions that found no room.
     refused: u64,
 }
@@ -82,7 +88,8 @@ impl CustomMetrics {
     /// The series of a filter, shared by its instances and generations.
     pub(in crate::filter) fn handle(&self, filter: &Arc<str>) -> CustomHandle {
         let mut filters = self.filters.lock().unwrap_or_else(PoisonError::into_inner);
-        CustomHandle { set: filters.entry(filter.clone()).or_default().clone(), known: HashMap::new() }
+        let set = filters.entry(filter.clone()).or_default().clone();
+        CustomHandle { set, known: HashMap::new(), reasons: HashMap::new() }
     }
 
     fn collect(&self) -> Vec<proto::MetricFamily> {
@@ -90,16 +97,19 @@ impl CustomMetrics {
         let filters = self.filters.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (filter, set) in filters {
             let set = set.lock().unwrap_or_else(PoisonError::into_inner);
-            for (key, series) in &set.series {
+            let mut push = |key: &Key, series: &Series| {
                 let name = key.family();
                 let family = families.entry(name.clone()).or_insert_with(|| key.empty_family(name));
                 family.mut_metric().push(key.metric(&filter, series));
+            };
+            set.series.iter().for_each(|(key, series)| push(key, series));
+            for (label, count) in &set.reasons {
+                let labels = vec![("reason".to_owned(), label.clone())];
+                push(&Key { kind: Kind::Reason, name: String::new(), labels }, &Series::Counter(count.clone()));
             }
             if set.refused > 0 {
                 let key = Key { kind: Kind::Counter, name: "refused".to_owned(), labels: Vec::new() };
-                let name = "filter_custom_refused_total".to_owned();
-                let family = families.entry(name.clone()).or_insert_with(|| key.empty_family(name));
-                family.mut_metric().push(key.metric(&filter, &Series::Counter(Arc::new(set.refused.into()))));
+                push(&key, &Series::Counter(Arc::new(set.refused.into())));
             }
         }
         families.into_values().collect()
@@ -121,10 +131,16 @@ impl CustomHandle {
         }
     }
 
+    /// Counts a decision that was made for this reason, a short text.
     pub(super) fn reason(&mut self, label: &str) {
-        let labels = [("reason".to_owned(), label.to_owned())];
-        if let Some(Series::Counter(counter)) = self.series(Kind::Reason, "", &labels) {
-            counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = self.reasons.get(label) {
+            count.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let count = self.set.lock().unwrap_or_else(PoisonError::into_inner).reason(label);
+        count.fetch_add(1, Ordering::Relaxed);
+        if self.reasons.len() < REASONS {
+            self.reasons.insert(label.to_owned(), count);
         }
     }
 
@@ -144,6 +160,11 @@ impl CustomHandle {
 }
 
 impl Set {
+    fn reason(&mut self, label: &str) -> Arc<AtomicU64> {
+        let label = if self.reasons.len() < REASONS || self.reasons.contains_key(label) { label } else { OTHER };
+        self.reasons.entry(label.to_owned()).or_default().clone()
+    }
+
     fn series(&mut self, key: &Key) -> Option<Series> {
         if let Some(series) = self.series.get(key) {
             return Some(series.clone());
@@ -299,6 +320,23 @@ mod tests {
         assert!(series <= SERIES + 1, "{series}");
         assert!(text.contains("wsgate_filter_custom_refused_total"), "{text}");
         assert!(handle.known.len() <= 2 * SERIES);
+    }
+
+    #[test]
+    fn reasons_are_bounded_apart_from_metrics() {
+        let registry = Registry::new_custom(Some("wsgate".to_owned()), None).unwrap();
+        let metrics = CustomMetrics::register(&registry).unwrap();
+        let mut handle = metrics.handle(&"flood".into());
+        (0..10_000).for_each(|i| handle.reason(&format!("r{i}")));
+        handle.reason("r3");
+        handle.add("hits", &[], 1);
+        let text = exported(&registry);
+        assert_eq!(text.lines().filter(|line| line.starts_with("wsgate_filter_reasons_total{")).count(), REASONS + 1);
+        assert!(text.contains(r#"wsgate_filter_reasons_total{filter="flood",reason="r3"} 2"#), "{text}");
+        let other = format!(r#"wsgate_filter_reasons_total{{filter="flood",reason="other"}} {}"#, 10_000 - REASONS);
+        assert!(text.contains(&other), "{text}");
+        assert!(text.contains("wsgate_filter_custom_hits_total") && !text.contains("refused"), "{text}");
+        assert!(handle.reasons.len() <= REASONS);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 
 use super::Host;
 use crate::filter::{
+    Reason,
     allowance::Allowance,
     bindings::wsgate::filter::logging::{self, Level},
 };
@@ -14,6 +15,9 @@ pub(super) const LINE_BYTES: usize = 2048;
 const FIELDS: usize = 16;
 /// Longest name or value of a field.
 const FIELD_BYTES: usize = 256;
+/// Longest reason, in bytes before escaping.
+const REASON_BYTES: usize = 64;
+
 /// The log of one instance.
 pub(super) struct GuestLog {
     filter: Arc<str>,
@@ -120,8 +124,14 @@ impl logging::Host for Host {
 
     fn reason(&mut self, label: String) -> wasmtime::Result<()> {
         // What a shadow decides never happens: it explains nothing.
-        if !self.shadow {
-            self.custom.reason(&label);
+        if label.is_empty() || self.shadow {
+            return Ok(());
+        }
+        let label = printable(&label, REASON_BYTES);
+        self.custom.reason(&label);
+        if let Some(connection) = self.current.and_then(|key| self.connections.get(key)) {
+            let reason = Reason { filter: self.log.filter.clone(), label: label.as_ref().into() };
+            connection.last_reason.set(reason);
         }
         Ok(())
     }

@@ -147,27 +147,14 @@ impl Host {
     /// The call that was made is over and was answered.
     pub(in crate::filter) fn carry_out(&mut self, hook: Hook) {
         if !self.orders.given.is_empty() {
-            let connection = self.current.and_then(|key| self.connections.get(key)).cloned();
-            self.orders.carry_out(hook, connection.as_deref().unwrap_or("-"));
+            let connection: Arc<str> = self.connection().into();
+            self.orders.carry_out(hook, &connection);
         }
     }
 
-    /// Counts it, and writes one line unless there were too many of late.
-    fn denied(&self, function: &str, what: &str) -> Error {
-        let generation = &self.orders.generation;
-        generation.metrics().denied("messaging");
-        if let Some(suppressed) = generation.fault_lines().take() {
-            let (filter, connection) = (&**generation.filter(), self.connection());
-            let what = if self.orders.accepted { what } else { "init, which serves no connection" };
-            let what = printable(what, MAX_TOPIC_BYTES);
-            tracing::warn!(
-                filter,
-                connection,
-                function,
-                suppressed,
-                "denied, the filter's allow does not grant: {what}"
-            );
-        }
+    fn refused(&self, function: &str, what: &str) -> Error {
+        let what = if self.orders.accepted { what } else { "init, which serves no connection" };
+        self.denied("messaging", &format!("{function} {}", printable(what, MAX_TOPIC_BYTES)));
         Error::Denied
     }
 }
@@ -175,14 +162,14 @@ impl Host {
 impl messaging::Host for Host {
     fn send(&mut self, to: ConnectionId, message: Given) -> wasmtime::Result<Result<(), Error>> {
         if !self.orders.may_send() {
-            return Ok(Err(self.denied("send", "allow.send")));
+            return Ok(Err(self.refused("send", "allow.send")));
         }
         Ok(self.orders.send(&to, shared(message)))
     }
 
     fn close(&mut self, connection: ConnectionId, info: CloseInfo) -> wasmtime::Result<Result<(), Error>> {
         if !self.orders.may_send() {
-            return Ok(Err(self.denied("close", "allow.send")));
+            return Ok(Err(self.refused("close", "allow.send")));
         }
         Ok(self.close_connection(&connection, &info))
     }
@@ -194,21 +181,21 @@ impl messaging::Host for Host {
         exclude: Option<ConnectionId>,
     ) -> wasmtime::Result<Result<(), Error>> {
         if !self.orders.may_use(&topic) {
-            return Ok(Err(self.denied("publish", &topic)));
+            return Ok(Err(self.refused("publish", &topic)));
         }
         Ok(self.orders.publish(topic, shared(message), exclude.as_deref()))
     }
 
     fn subscribe(&mut self, connection: ConnectionId, topic: String) -> wasmtime::Result<Result<(), Error>> {
         if !self.orders.may_use(&topic) {
-            return Ok(Err(self.denied("subscribe", &topic)));
+            return Ok(Err(self.refused("subscribe", &topic)));
         }
         Ok(self.orders.subscribe(&connection, topic))
     }
 
     fn unsubscribe(&mut self, connection: ConnectionId, topic: String) -> wasmtime::Result<Result<(), Error>> {
         if !self.orders.may_use(&topic) {
-            return Ok(Err(self.denied("unsubscribe", &topic)));
+            return Ok(Err(self.refused("unsubscribe", &topic)));
         }
         Ok(self
             .orders

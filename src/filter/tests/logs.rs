@@ -33,7 +33,7 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 /// The lines that are written on this thread while a test runs on a worker.
-fn lines(bed: Bed, test: impl AsyncFnOnce(&Started, Worker)) -> Vec<String> {
+pub(super) fn lines(bed: Bed, test: impl AsyncFnOnce(&Started, Worker)) -> Vec<String> {
     let log = Log::default();
     let started = bed.start();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).without_time().finish();
