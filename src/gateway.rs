@@ -217,7 +217,7 @@ async fn load_filters(
     metrics: &Arc<Metrics>,
     state_dir: &Arc<StateDir>,
 ) -> Result<Catalogue, GatewayError> {
-    let compiler = Compiler::new(Arc::clone(state_dir)).map_err(GatewayError::System)?;
+    let compiler = Compiler::new(Arc::clone(state_dir));
     let (config, metrics) = (Arc::clone(config), Arc::clone(metrics));
     let loading = tokio::task::spawn_blocking(move || Catalogue::start(&config, &metrics, compiler));
     Ok(loading.await.map_err(|error| GatewayError::System(io::Error::other(error)))??)
