@@ -18,12 +18,12 @@ use temporary::Temporary;
 #[derive(Debug, thiserror::Error)]
 pub enum StateDirError {
     /// It is not there and cannot be made, or cannot be opened.
-    #[error("cannot use {}: {source}", path.display())]
+    #[error("cannot use {}: {cause}", path.display())]
     Unusable {
         /// Which folder.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Something else has its name.
     #[error("{} is not a folder: a symbolic link, or a file", path.display())]
@@ -131,7 +131,7 @@ impl StateDir {
 /// Makes a folder for this user alone, and those above it, where they are not there.
 fn make(path: &Path) -> Result<(), StateDirError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| StateDirError::Unusable { path: path.to_owned(), source })
+    made.map_err(|cause| StateDirError::Unusable { path: path.to_owned(), cause })
 }
 
 #[cfg(test)]

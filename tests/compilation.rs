@@ -23,8 +23,11 @@ const SHORT: &str = "ulimit -t 8";
 /// Those seconds, beside other tests.
 const REFUSED: Duration = Duration::from_secs(60);
 
+/// Without pings, which nobody here would answer.
 fn config(more: &str) -> String {
-    format!("{ECHO}\nfilters = [\"stamp\"]\n[filters.stamp]\nconfig = {{ show_version = true }}\n{more}")
+    format!(
+        "{ECHO}\nping_interval = \"off\"\nfilters = [\"stamp\"]\n[filters.stamp]\nconfig = {{ show_version = true }}\n{more}"
+    )
 }
 
 fn say(wire: &mut Wire, text: &str) -> String {
@@ -226,6 +229,14 @@ fn a_file_that_changes_while_it_is_compiled_ends_as_its_last_content() {
         until("v2 serves", SOON, || say(&mut wire, "m").ends_with("v2"));
     }
     assert_eq!(compiled(), before);
+}
+
+#[test]
+fn where_address_space_is_short_code_is_made_for_that() {
+    let setup = Setup::new().guest("filters/stamp.wasm", "stamp");
+    let gateway = setup.start_limited("ulimit -v 4000000", &config(""));
+    gateway.wait_log(&["too little address space to pool"]);
+    assert_eq!(say(&mut Wire::open(gateway.address(), "/echo"), "m"), "m #1 v1");
 }
 
 #[test]

@@ -48,12 +48,12 @@ pub enum NotCompiled {
     #[error("the compiler failed on it: {0}")]
     Crash(String),
     /// There is no compiler.
-    #[error("the process that compiles filters cannot be started ({program}): {source}", program = program.display())]
+    #[error("the process that compiles filters cannot be started ({program}): {cause}", program = program.display())]
     Start {
         /// What was to be started.
         program: PathBuf,
         /// Why it was not.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The compiler is not the one of this engine.
     #[error("the process that compiles filters does not do what this one expects: {0}")]
@@ -62,12 +62,12 @@ pub enum NotCompiled {
     #[error(transparent)]
     StateDir(#[from] StateDirError),
     /// No place to write it to.
-    #[error("machine code cannot be written to {folder}: {source}", folder = folder.display())]
+    #[error("machine code cannot be written to {folder}: {cause}", folder = folder.display())]
     Write {
         /// The folder of the cache.
         folder: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -100,11 +100,9 @@ pub struct Compiler {
 
 impl Compiler {
     /// Compiles in further processes of this program.
-    ///
-    /// # Errors
-    /// The system does not say which program this is.
-    pub fn new(state_dir: Arc<StateDir>) -> io::Result<Self> {
-        Ok(Self::at(Place::Child(process::this_program()?), state_dir))
+    #[must_use]
+    pub fn new(state_dir: Arc<StateDir>) -> Self {
+        Self::at(Place::Child(process::this_program()), state_dir)
     }
 
     /// Compiles in this process, for unit tests.
@@ -169,7 +167,7 @@ impl Compiler {
         let begin = Instant::now();
         let draft = self.draft(cache)?;
         let code = self.compile(engine, bytes, key, cache, &draft)?;
-        draft.keep(key).map_err(|source| not_written(cache, source))?;
+        draft.keep(key).map_err(|cause| not_written(cache, cause))?;
         let others = in_use.iter().map(|component| Key { component: *component, engine: key.engine });
         let in_use: HashSet<_> = others.chain([*key]).map(|key| cache::file_name(&key)).collect();
         cache.tidy(&in_use);
@@ -190,7 +188,7 @@ impl Compiler {
         match &self.place {
             Place::Child(program) => {
                 process::compile(program, engine.memories(), bytes, &draft.file).map_err(|error| match error {
-                    NotCompiled::Write { source, .. } => not_written(cache, source),
+                    NotCompiled::Write { cause, .. } => not_written(cache, cause),
                     error => error,
                 })?;
             }
@@ -198,7 +196,7 @@ impl Compiler {
             Place::InProcess => {
                 let entry =
                     child::entry(engine.wasm(), bytes).map_err(|error| NotCompiled::Invalid(error.to_string()))?;
-                io::Write::write_all(&mut &draft.file, &entry).map_err(|source| not_written(cache, source))?;
+                io::Write::write_all(&mut &draft.file, &entry).map_err(|cause| not_written(cache, cause))?;
             }
         }
         draft.check(key).map_err(|damage| match damage {
@@ -208,7 +206,7 @@ impl Compiler {
     }
 
     fn draft<'a>(&self, cache: &'a Cache) -> Result<Draft<'a>, NotCompiled> {
-        cache.draft().map_err(|source| not_written(cache, source))
+        cache.draft().map_err(|cause| not_written(cache, cause))
     }
 
     fn cache(&self) -> Result<Arc<Cache>, StateDirError> {
@@ -222,6 +220,6 @@ impl Compiler {
     }
 }
 
-fn not_written(cache: &Cache, source: io::Error) -> NotCompiled {
-    NotCompiled::Write { folder: cache.path().to_owned(), source }
+fn not_written(cache: &Cache, cause: io::Error) -> NotCompiled {
+    NotCompiled::Write { folder: cache.path().to_owned(), cause }
 }

@@ -33,10 +33,10 @@ impl PrivateFolder {
         let folder = match open(&path, flags, Mode::empty()) {
             Ok(folder) => folder,
             Err(Errno::NOTDIR | Errno::LOOP) => return Err(StateDirError::NotAFolder { path }),
-            Err(error) => return Err(StateDirError::Unusable { path, source: error.into() }),
+            Err(error) => return Err(StateDirError::Unusable { path, cause: error.into() }),
         };
         let found =
-            fstat(&folder).map_err(|error| StateDirError::Unusable { path: path.clone(), source: error.into() })?;
+            fstat(&folder).map_err(|error| StateDirError::Unusable { path: path.clone(), cause: error.into() })?;
         let (owner, user) = (found.st_uid, geteuid().as_raw());
         if owner != user {
             return Err(StateDirError::Owner { path, owner, user });

@@ -36,10 +36,10 @@ impl Temporary {
             match made_and_locked(&path) {
                 Ok(Some(lock)) => return Ok(Self { path, _lock: lock }),
                 Ok(None) => {}
-                Err(source) => return Err(StateDirError::Unusable { path, source }),
+                Err(cause) => return Err(StateDirError::Unusable { path, cause }),
             }
         }
-        Err(StateDirError::Unusable { path, source: io::Error::other("other gateways sweep it away each time") })
+        Err(StateDirError::Unusable { path, cause: io::Error::other("other gateways sweep it away each time") })
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -30,7 +30,8 @@ const RESCAN: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_millis(50);
 /// But no longer than this.
 const NOISE: Duration = Duration::from_millis(500);
-/// Compiling must not slow the workers down; nor may busy workers keep a new filter away for ever.
+/// Compiling must not slow the workers down; nor may busy workers keep a new filter away for ever. The processes that
+/// compile inherit it from this thread; at the start, before there is anything to slow down, it does not hold.
 const NICENESS: i32 = 5;
 
 /// Starts the thread.

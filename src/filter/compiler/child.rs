@@ -11,7 +11,7 @@ use std::{
 use rustix::{
     process::{
         DumpableBehavior, Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_dumpable_behavior,
-        set_parent_process_death_signal, setpriority_process, setrlimit,
+        set_parent_process_death_signal, setrlimit,
     },
     thread::{set_name, set_no_new_privs},
 };
@@ -30,8 +30,6 @@ pub(super) const CPU_SECONDS: u64 = 60;
 pub(super) const MEMORY_BYTES: u64 = 2 << 30;
 /// Descriptors: three, and some for what the system's libraries look up.
 const DESCRIPTORS: u64 = 16;
-/// Compiling must not slow the workers down; nor may busy workers keep a new filter away for ever.
-const NICENESS: i32 = 5;
 const NAME: &CStr = c"wsgate-compile";
 
 /// Why there is no entry.
@@ -107,7 +105,6 @@ fn limit_myself(parent: i32) -> Result<(), Failure> {
     // If memory runs out this process goes first, not the gateway. Needs /proc, and helps only where it works.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     let _ = set_name(NAME);
-    setpriority_process(None, NICENESS).map_err(|error| failed("its priority", error))?;
     for (what, resource, bound) in [
         ("its processor time", Resource::Cpu, CPU_SECONDS + 1),
         ("its memory", Resource::As, MEMORY_BYTES),

@@ -40,10 +40,10 @@ pub(super) enum Exit {
 }
 
 /// The program that runs. The link leads to it even after an upgrade has replaced its file: the same program compiles
-/// what it runs.
-pub(super) fn this_program() -> io::Result<PathBuf> {
-    let link = Path::new("/proc/self/exe");
-    if link.exists() { Ok(link.to_owned()) } else { std::env::current_exe() }
+/// what it runs. Where there is no such link, starting it says so.
+pub(super) fn this_program() -> PathBuf {
+    let link = PathBuf::from("/proc/self/exe");
+    if link.exists() { link } else { std::env::current_exe().unwrap_or(link) }
 }
 
 /// Has the program compile these bytes into this file.
@@ -55,7 +55,7 @@ pub(super) fn compile(program: &Path, memories: Memories, bytes: &[u8], into: &F
         .args(["--memories", &memories.to_string()])
         .args(["--parent", &std::process::id().to_string()]);
     run(command, bytes, into, TIME)
-        .unwrap_or_else(|source| Err(NotCompiled::Start { program: program.to_owned(), source }))
+        .unwrap_or_else(|cause| Err(NotCompiled::Start { program: program.to_owned(), cause }))
 }
 
 /// The outer error is about the process, the inner one about what was to be compiled.
@@ -142,7 +142,7 @@ fn outcome(status: ExitStatus, said: &str) -> Result<(), NotCompiled> {
         (Some(code), _) if code == Exit::OutOfMemory as i32 => Err(NotCompiled::Memory),
         (Some(code), _) if code == Exit::NotWritten as i32 => {
             // The caller knows the folder.
-            Err(NotCompiled::Write { folder: PathBuf::new(), source: io::Error::other(said) })
+            Err(NotCompiled::Write { folder: PathBuf::new(), cause: io::Error::other(said) })
         }
         (Some(code), _) if code == Exit::Failed as i32 => Err(NotCompiled::Foreign(said)),
         (_, Some(Signal::XCPU)) => Err(NotCompiled::Cpu),
