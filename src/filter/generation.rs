@@ -119,6 +119,8 @@ pub(super) struct Generation {
     control: Arc<Control>,
     /// It serves because a later one was rolled back.
     restored: AtomicBool,
+    /// It serves nobody any more: its file is quarantined.
+    withdrawn: AtomicBool,
     tally: Tally,
     rights: Arc<Rights>,
     fault_lines: Allowance,
@@ -156,6 +158,7 @@ impl Generation {
             code,
             engine: engine.clone(),
             restored: AtomicBool::new(false),
+            withdrawn: AtomicBool::new(false),
             fault_lines: Allowance::new(),
             instances_wanted,
             sessions: AtomicUsize::new(0),
@@ -212,6 +215,16 @@ impl Generation {
     /// It is about to serve again, or a file is.
     pub(super) fn set_restored(&self, restored: bool) {
         self.restored.store(restored, Ordering::Relaxed);
+    }
+
+    /// No session may stay with it.
+    pub(super) fn withdraw(&self) {
+        self.withdrawn.store(true, Ordering::Relaxed);
+    }
+
+    /// Is no session to stay with it?
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::Relaxed)
     }
 
     /// Does it serve because a later one was rolled back?

@@ -139,10 +139,11 @@ impl Slot {
     }
 
     /// The generation for a session that has one of this role: each stays with what it opened with, also where there is
-    /// no canary any more.
+    /// no canary any more, unless that was withdrawn.
     pub(super) fn for_session_of(&self, before: &Arc<Generation>) -> Arc<Generation> {
         match before.role() {
             Role::Main | Role::Shadow => self.main.clone(),
+            Role::Canary if self.canary.is_none() && before.is_withdrawn() => self.main.clone(),
             Role::Canary => self.canary.as_ref().map_or_else(|| before.clone(), |canary| canary.generation.clone()),
         }
     }

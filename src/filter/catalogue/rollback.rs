@@ -92,29 +92,42 @@ impl Source {
         Ok(RolledBack { file: self.path.clone(), from, to, quarantined: content, persisted })
     }
 
-    /// Trying a content as a canary or shadow that was rolled back from is a way to find out what is wrong with it.
+    /// As a shadow, what was rolled back from harms nobody and may be looked into.
     pub(super) fn is_quarantined(&self, quarantine: &Quarantine, content: &Digest256) -> bool {
-        self.role == Role::Main && quarantine.holds(&self.name, content)
+        self.role != Role::Shadow && quarantine.holds(&self.name, content)
+    }
+
+    /// A canary of a content that is quarantined now serves no more, not even its open sessions.
+    pub(super) fn withdraw_canary(&mut self, quarantine: &Quarantine) {
+        if let Some(current) =
+            self.current.take_if(|current| self.role == Role::Canary && quarantine.holds(&self.name, current.content()))
+        {
+            current.withdraw();
+            self.older.push(Arc::downgrade(&current));
+            self.keep_out(current.content());
+        }
     }
 
     /// The file's present content was rolled back from.
     pub(super) fn keep_out(&mut self, content: &Digest256) {
         let (filter, file, sha256) = (&*self.label, self.path.display().to_string(), content.hex());
         let serving = self.current.as_ref().map(|current| current.digest().short());
-        let error = match &serving {
-            Some(serving) => format!("quarantined by rollback: {serving} serves"),
-            None => "quarantined by rollback: nothing serves, and new connections are refused".to_owned(),
+        let error = match (&serving, self.role) {
+            (Some(serving), _) => format!("quarantined by rollback: {serving} serves"),
+            (None, Role::Main) => "quarantined by rollback: nothing serves, and new connections are refused".to_owned(),
+            (None, Role::Canary | Role::Shadow) => "quarantined by rollback: it has no share".to_owned(),
         };
         if self.error.as_ref() != Some(&error) {
-            match serving {
-                Some(serving) => tracing::warn!(filter, file, sha256, serving, "a file is quarantined by rollback"),
-                None => tracing::error!(
+            if serving.is_some() || self.role != Role::Main {
+                tracing::warn!(filter, file, sha256, serving, "a file is quarantined by rollback");
+            } else {
+                tracing::error!(
                     filter,
                     file,
                     sha256,
                     "a file is quarantined by rollback and nothing else is there: the filter is not live, and routes that \
                      have it refuse connections, until the file is another one or the quarantine is lifted"
-                ),
+                );
             }
         }
         self.error = Some(error);

@@ -268,6 +268,8 @@ impl Source {
     /// A generation serves from now on.
     pub(super) fn publish(&mut self, generation: Arc<Generation>, wasm_bytes: usize) {
         generation.metrics().generation.inc();
+        // One that sessions still had may serve again.
+        self.older.retain(|older| older.as_ptr() != Arc::as_ptr(&generation));
         if let Some(before) = self.current.replace(generation) {
             self.older.push(Arc::downgrade(&before));
         }

@@ -153,6 +153,9 @@ impl State {
             return Err(OrderError::UnknownFilter);
         }
         if results.iter().any(Result::is_ok) {
+            for (_, source) in self.sources.iter_mut().filter(|(key, _)| key.name == filter) {
+                source.withdraw_canary(&self.quarantine);
+            }
             return Ok(results.into_iter().flatten().collect());
         }
         // A reason that can be acted on comes before one that cannot.

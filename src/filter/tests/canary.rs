@@ -92,6 +92,31 @@ fn sessions_stay_with_what_they_opened_with_and_each_follows_its_own_file() {
 }
 
 #[test]
+fn a_rollback_takes_the_same_bytes_away_from_the_canary_too() {
+    stamps(50).run(async |started, worker| {
+        let mut canary = opened_by_canary(&worker).await;
+        let before = worker.instances.live();
+        started.replace("main.wasm", "stamp-v2");
+        until("it is live", || !Arc::ptr_eq(&before, &worker.instances.live())).await;
+        until("it is listed", || started.status("main").rollback_to.is_some()).await;
+        drop(before);
+        started.catalogue.roll_back("main").await.unwrap();
+        let status = started.status("main").canary.unwrap();
+        assert_eq!((status.state, status.generation), (FilterState::Quarantined, None));
+        assert!(status.error.unwrap().contains("no share"));
+        until("the worker knows", || worker.instances.live().chain("main").slots()[0].canary.is_none()).await;
+        assert!(worker.migrate(&mut canary).await);
+        assert_eq!(hear(&canary, "m").await, "pass m #2 v1");
+        assert_eq!(versions(&worker, 10).await.keys().collect::<Vec<_>>(), ["pass m #1 v1"]);
+        until("the bad one is gone", || started.status("main").generations.len() == 1).await;
+        // It stays away, and has its share again once it is another one.
+        let sha256 = started.status("main").quarantine[0].sha256.clone();
+        started.catalogue.lift_quarantine("main", &sha256).await.unwrap();
+        until("it serves again", || started.status("main").canary.unwrap().state == FilterState::Serving).await;
+    });
+}
+
+#[test]
 fn a_canary_that_cannot_be_loaded_leaves_the_filter_alone() {
     let bed = stamps(100);
     fs::write(bed.folder.path().join("main-v2.wasm"), "broken").unwrap();
