@@ -17,8 +17,6 @@ use super::{
 /// Chains are walked for each message.
 const MAX_CHAIN: usize = 64;
 
-/// Compared with each topic that the filter names.
-
 const KIB: usize = 1 << 10;
 const GIB: usize = 1 << 30;
 
