@@ -101,11 +101,12 @@ fn speed_of_an_instance() {
             });
             println!("instance of {guest}: {:.0} µs", instance.await / 1_000.0);
             let mut kept = Vec::new();
-            let before = resident();
+            let (before, maps_before) = (resident(), maps());
             for _ in 0..200 {
                 kept.push(Instance::make(generation).await.unwrap());
             }
-            println!("memory: {:.0} KiB", (resident() - before) as f64 / 200.0);
+            println!("memory: {:.1} KiB", (resident() - before) as f64 / 200.0);
+            println!("memory maps: {:.1}", (maps() - maps_before) as f64 / 200.0);
             drop(kept);
             let mut chains = Vec::new();
             let open = best(190, async || chains.push(worker.open().await));
@@ -129,7 +130,11 @@ fn speed_of_a_start() {
     let bed = Bed::new().filter("stamp", "stamp", json!({})).route(&["stamp"]);
     let started = bed.start();
     println!("start with one filter: {} ms, {} KiB", begin.elapsed().as_millis(), resident() - before);
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    println!("maps: {}", maps.lines().count());
+    println!("maps: {}", maps());
     drop(started);
+}
+
+/// Memory maps of the process.
+fn maps() -> usize {
+    std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
 }
