@@ -30,8 +30,8 @@ use std::{
 
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use types::{
-    Admin, Allow, ChainSource, Endpoint, FailurePolicy, Filter, HeaderEdits, HostHeader, Listener, Log, LogFormat,
-    OnReload, OnStateLoss, Overflow, PushOverflow, Route, Server, SessionLimits, Target, Upstream,
+    Admin, Allow, ChainSource, Endpoint, FailurePolicy, Filter, HeaderEdits, HostHeader, Isolation, Listener, Log,
+    LogFormat, OnReload, OnStateLoss, Overflow, PushOverflow, Route, Server, SessionLimits, Target, Upstream,
 };
 
 use document::Document;

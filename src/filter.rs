@@ -7,7 +7,10 @@ mod bindings;
 mod engine;
 mod ticker;
 mod limits;
+mod room;
 mod fault;
+mod client;
+mod breaker;
 mod allowance;
 mod tally;
 mod host;
@@ -29,13 +32,15 @@ mod test_support;
 #[cfg(test)]
 mod tests;
 
-use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use crate::message::{CloseFrame, Direction, Message};
 
+pub use breaker::BreakerState;
 pub use catalogue::{Catalogue, FilterState, FilterStatus, GenerationStatus, LoadError};
 pub use chain::Chain;
 pub use compile::NotAFilter;
+pub use fault::FaultRecord;
 pub use live::{ChainSpec, Live};
 pub use pool::Instances;
 
@@ -125,10 +130,17 @@ pub enum NotAdmitted {
         /// Which.
         filter: Arc<str>,
     },
-    /// No room for another session (503).
+    /// No room for another session, or the breaker is open (503).
     Capacity {
         /// Which.
         filter: Arc<str>,
+    },
+    /// The client's messages kept ending instances (429).
+    Client {
+        /// Which.
+        filter: Arc<str>,
+        /// For how long the client is still refused.
+        retry_after: Duration,
     },
 }
 

@@ -16,6 +16,7 @@ mod faults;
 mod faults_under_load;
 mod filters;
 mod folder;
+mod isolation;
 mod layout;
 mod messages;
 mod negotiation;

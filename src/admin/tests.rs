@@ -50,7 +50,10 @@ fn status(name: &str) -> FilterStatus {
         loaded_at_unix_ms: None,
         wasm_bytes: 1,
         routes: Vec::new(),
+        isolation: crate::config::Isolation::Shared,
+        max_sessions: None,
         generations: Vec::new(),
+        faults: Vec::new(),
     }
 }
 

@@ -98,7 +98,10 @@ impl Catalogue {
     /// # Errors
     /// A filter that a route names cannot be loaded. Others only make a warning.
     pub fn start(config: &Arc<Config>, metrics: &Arc<Metrics>) -> Result<Self, LoadError> {
-        let engine = Engine::new(metrics)?;
+        Self::start_with(Engine::new(metrics)?, config)
+    }
+
+    pub(super) fn start_with(engine: Arc<Engine>, config: &Arc<Config>) -> Result<Self, LoadError> {
         let board = Arc::<Board>::default();
         let mut state = State::new(engine, config);
         let live = Arc::new(state.start()?);

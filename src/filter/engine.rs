@@ -10,27 +10,34 @@ use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, comp
 use super::{
     bindings::{FilterHttp, FilterHttpPre},
     catalogue::LoadError,
+    fault::FaultBook,
     generation::Digest256,
     host::{Host, HostData, custom::CustomMetrics},
     limits,
+    room::{self, Room},
     ticker::Ticker,
 };
 use crate::telemetry::metrics::Metrics;
 
-/// Instances of all filters and workers together, where they are pooled.
-const POOLED_INSTANCES: u32 = 2_000;
+/// A pool of fewer instances than this is no use: then they are made on demand.
+const LEAST_POOLED: usize = 256;
 
 /// What every generation is compiled with and every instance runs in.
 pub(super) struct Engine {
     core: Arc<Core>,
     pub(super) ticker: Ticker,
+    /// How many instances the process can hold.
+    pub(super) room: Arc<Room>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) custom: Arc<CustomMetrics>,
+    pub(super) faults: FaultBook,
 }
 
 /// What belongs to no catalogue in particular.
 struct Core {
     wasm: wasmtime::Engine,
+    /// Instances that the process can hold.
+    instances: usize,
     linker: Linker<Host>,
     /// By the hash of the file: filters that differ in their settings only are compiled once.
     compiled: Mutex<HashMap<Digest256, Weak<Code>>>,
@@ -43,9 +50,20 @@ impl Engine {
     /// Reserves address space for pooled instances, or falls back to making each on demand where there is too little.
     pub(super) fn new(metrics: &Arc<Metrics>) -> Result<Arc<Self>, LoadError> {
         let core = Core::new()?;
+        let room = Room::new(core.instances);
+        Self::with_room(core, room, metrics)
+    }
+
+    /// With room for so many instances.
+    #[cfg(test)]
+    pub(super) fn holding(instances: usize, metrics: &Arc<Metrics>) -> Result<Arc<Self>, LoadError> {
+        Self::with_room(Core::new()?, Room::new(instances), metrics)
+    }
+
+    fn with_room(core: Arc<Core>, room: Arc<Room>, metrics: &Arc<Metrics>) -> Result<Arc<Self>, LoadError> {
         let ticker = Ticker::start(&core.wasm).map_err(|error| LoadError::Engine(error.into()))?;
         let custom = CustomMetrics::register(metrics.registry()).map_err(|error| LoadError::Engine(error.into()))?;
-        Ok(Arc::new(Self { core, ticker, metrics: metrics.clone(), custom }))
+        Ok(Arc::new(Self { core, ticker, room, metrics: metrics.clone(), custom, faults: FaultBook::default() }))
     }
 
     pub(super) fn wasm(&self) -> &wasmtime::Engine {
@@ -91,23 +109,29 @@ impl Core {
     }
 
     fn make() -> Result<Self, LoadError> {
-        let wasm = match wasmtime::Engine::new(&pooled()) {
-            Ok(engine) => engine,
-            Err(error) => {
-                let error = format!("{error:#}");
-                tracing::info!(error, "too little address space to pool filter instances: they are made on demand");
-                wasmtime::Engine::new(&on_demand()).map_err(|error| LoadError::Engine(error.into()))?
+        let possible = room::instances();
+        let mut pooled_instances = possible;
+        while pooled_instances >= LEAST_POOLED {
+            match wasmtime::Engine::new(&pooled(pooled_instances)) {
+                Ok(engine) => return Self::with(engine, pooled_instances),
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::debug!(error, pooled_instances, "too little address space to pool filter instances");
+                    pooled_instances /= 2;
+                }
             }
-        };
-        Self::with(wasm)
+        }
+        tracing::info!("too little address space to pool filter instances: they are made on demand");
+        let wasm = wasmtime::Engine::new(&on_demand()).map_err(|error| LoadError::Engine(error.into()))?;
+        Self::with(wasm, possible)
     }
 
-    fn with(wasm: wasmtime::Engine) -> Result<Self, LoadError> {
+    fn with(wasm: wasmtime::Engine, instances: usize) -> Result<Self, LoadError> {
         let mut linker = Linker::new(&wasm);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)
             .and_then(|()| FilterHttp::add_to_linker::<Host, HostData>(&mut linker, |host| host))
             .map_err(|error| LoadError::Engine(error.into()))?;
-        Ok(Self { wasm, linker, compiled: Mutex::default() })
+        Ok(Self { wasm, instances, linker, compiled: Mutex::default() })
     }
 }
 
@@ -122,13 +146,15 @@ fn base() -> Config {
     config
 }
 
-fn pooled() -> Config {
+/// The room is what bounds instances: the pool has a slot for everything that fits into it.
+fn pooled(instances: usize) -> Config {
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(POOLED_INSTANCES)
-        .total_core_instances(POOLED_INSTANCES * 8)
-        .total_memories(POOLED_INSTANCES)
-        .total_tables(POOLED_INSTANCES * 4)
-        .total_stacks(POOLED_INSTANCES)
+    pool.total_component_instances(number(instances))
+        .total_core_instances(number(instances).saturating_mul(limits::CORE_INSTANCES))
+        .total_memories(number(instances * room::MAPS_PER_INSTANCE / room::MAPS_PER_MEMORY))
+        .total_tables(number(instances * room::TABLES_PER_INSTANCE))
+        .total_stacks(number(instances))
         .max_core_instances_per_component(limits::CORE_INSTANCES)
         .max_memories_per_component(limits::MEMORIES)
         .max_tables_per_component(limits::TABLES)
@@ -158,10 +184,12 @@ mod tests {
     /// Loads a filter and tries it out, in an engine of this configuration.
     fn load(config: &Config) {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let core = Arc::new(Core::with(wasmtime::Engine::new(config).unwrap()).unwrap());
+        let core = Arc::new(Core::with(wasmtime::Engine::new(config).unwrap(), LEAST_POOLED).unwrap());
         let engine = Arc::new(Engine {
             ticker: Ticker::start(&core.wasm).unwrap(),
             custom: CustomMetrics::register(metrics.registry()).unwrap(),
+            room: Room::new(LEAST_POOLED),
+            faults: FaultBook::default(),
             core,
             metrics,
         });
@@ -172,7 +200,7 @@ mod tests {
 
     #[test]
     fn filters_run_pooled() {
-        load(&pooled());
+        load(&pooled(LEAST_POOLED));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     env, fs,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
     rc::Rc,
@@ -16,7 +17,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Admission, Catalogue, Chain, Effect, FilterStatus, Instances, Live, LoadError, NotAdmitted, OpeningRequest,
-    Outcome, engine::Code,
+    Outcome,
+    engine::{Code, Engine},
 };
 use crate::{
     config::{
@@ -57,6 +59,7 @@ fn build_guests() -> PathBuf {
 pub(super) struct Bed {
     pub(super) folder: tempfile::TempDir,
     pub(super) config: Config,
+    holding: Option<usize>,
 }
 
 impl Bed {
@@ -78,7 +81,13 @@ impl Bed {
             filters: BTreeMap::new(),
             routes: Vec::new(),
         };
-        Self { folder, config }
+        Self { folder, config, holding: None }
+    }
+
+    /// As in a process that holds so many instances.
+    pub(super) fn holding(mut self, instances: usize) -> Self {
+        self.holding = Some(instances);
+        self
     }
 
     /// A filter made from a guest, with its configuration.
@@ -152,7 +161,11 @@ impl Bed {
 
     pub(super) fn try_start(self) -> Result<Started, LoadError> {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let catalogue = Catalogue::start(&Arc::new(self.config), &metrics)?;
+        let engine = match self.holding {
+            None => Engine::new(&metrics)?,
+            Some(instances) => Engine::holding(instances, &metrics)?,
+        };
+        let catalogue = Catalogue::start_with(engine, &Arc::new(self.config))?;
         keep_compiled(&catalogue.subscribe().borrow());
         Ok(Started { folder: self.folder, catalogue, metrics })
     }
@@ -235,8 +248,17 @@ impl Worker {
     }
 
     pub(super) async fn try_open(&self) -> Result<(Chain, Admission), NotAdmitted> {
+        self.try_open_from(opening_request().client).await
+    }
+
+    /// Opens a connection from this address.
+    pub(super) async fn open_from(&self, client: impl Into<IpAddr>) -> Chain {
+        self.try_open_from((client.into(), 1234).into()).await.unwrap().0
+    }
+
+    pub(super) async fn try_open_from(&self, client: SocketAddr) -> Result<(Chain, Admission), NotAdmitted> {
         let spec = self.instances.live().chain("main");
-        Chain::open(self.instances.clone(), spec, Rc::new(opening_request())).await
+        Chain::open(self.instances.clone(), spec, Rc::new(OpeningRequest { client, ..opening_request() })).await
     }
 
     /// Moves a session to what is live. Answers whether it moved.

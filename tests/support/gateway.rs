@@ -203,6 +203,11 @@ impl Gateway {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
+    /// Memory maps.
+    pub(crate) fn maps(&self) -> usize {
+        fs::read_to_string(self.proc("maps")).unwrap().lines().count()
+    }
+
     /// Open file descriptors.
     pub(crate) fn fds(&self) -> usize {
         fs::read_dir(self.proc("fd")).unwrap().count()

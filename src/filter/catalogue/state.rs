@@ -19,6 +19,7 @@ use crate::{
         engine::Engine,
         generation::{Digest256, Generation, Settings},
         live::{ChainSpec, Live},
+        room::max_map_count,
     },
 };
 
@@ -78,6 +79,19 @@ impl State {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::warn!(filter = key.0, file, cause, "a filter that no route uses is not loaded: {error}");
                 }
+            }
+        }
+        for generation in self.sources.values().filter_map(|source| source.current.as_ref()) {
+            if let Some(max_sessions) = generation.max_sessions() {
+                let (filter, max_map_count) = (&**generation.filter(), max_map_count());
+                let maps_per_session = generation.maps();
+                tracing::info!(
+                    filter,
+                    max_sessions,
+                    maps_per_session,
+                    max_map_count,
+                    "each connection has an instance of its own: this machine holds max_sessions of them"
+                );
             }
         }
         Ok(self.build())

@@ -12,7 +12,10 @@ use std::{
 use serde::Serialize;
 
 use super::source::Source;
-use crate::filter::generation::Generation;
+use crate::{
+    config::Isolation,
+    filter::{breaker::BreakerState, fault::FaultRecord, generation::Generation},
+};
 
 /// One filter and its file.
 #[derive(Clone, Debug, Serialize)]
@@ -34,8 +37,15 @@ pub struct FilterStatus {
     pub wasm_bytes: usize,
     /// The routes whose chains it is in.
     pub routes: Vec<String>,
+    /// Do sessions share instances?
+    pub isolation: Isolation,
+    /// Where they do not: how many sessions the process can hold at once, if no other filter has such instances.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_sessions: Option<usize>,
     /// The generation that serves and older ones that still have sessions or instances.
     pub generations: Vec<GenerationStatus>,
+    /// Its last faults, the newest first.
+    pub faults: Vec<FaultRecord>,
 }
 
 /// How a filter is.
@@ -63,6 +73,8 @@ pub struct GenerationStatus {
     pub sessions: usize,
     /// Its instances on all workers.
     pub instances: usize,
+    /// Is it called?
+    pub breaker: BreakerState,
 }
 
 /// The last known rows, shared between the thread that watches and the admin API.
@@ -115,7 +127,10 @@ impl Row {
                 loaded_at_unix_ms: source.loaded_at.map(unix_ms),
                 wasm_bytes: source.wasm_bytes,
                 routes,
+                isolation: source.settings.isolation,
+                max_sessions: None,
                 generations: Vec::new(),
+                faults: Vec::new(),
             },
             current: source.current.as_ref().map(Arc::downgrade).unwrap_or_default(),
             older: source.older.clone(),
@@ -123,10 +138,14 @@ impl Row {
     }
 
     fn status(&self) -> FilterStatus {
-        let serving = self.current.upgrade().map(|generation| GenerationStatus::new(&generation, true));
+        let current = self.current.upgrade();
+        let max_sessions = current.as_ref().and_then(|current| current.max_sessions());
+        let faults = current.as_ref().map(|current| current.recent_faults().list()).unwrap_or_default();
+        let serving = current.map(|generation| GenerationStatus::new(&generation, true));
         let older = self.older.iter().filter_map(Weak::upgrade);
         let older = older.map(|generation| GenerationStatus::new(&generation, false));
-        FilterStatus { generations: serving.into_iter().chain(older).collect(), ..self.status.clone() }
+        let generations = serving.into_iter().chain(older).collect();
+        FilterStatus { max_sessions, generations, faults, ..self.status.clone() }
     }
 }
 
@@ -137,6 +156,7 @@ impl GenerationStatus {
             serving,
             sessions: generation.sessions.load(Ordering::Relaxed),
             instances: generation.instances.load(Ordering::Relaxed),
+            breaker: generation.breaker().state(),
         }
     }
 }

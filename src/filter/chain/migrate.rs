@@ -11,10 +11,12 @@ use crate::{
             exports::wsgate::filter::handler::{Rejection, ResumeCause},
             wsgate::filter::types::CloseInfoResult,
         },
-        fault::{Fault, FaultKind},
+        fault::{Fault, FaultKind, Occasion},
         finish,
+        generation::Generation,
         live::ChainSpec,
         member::{Member, Resumed},
+        room::Ticket,
         tally::Hook,
     },
     message::CloseFrame,
@@ -27,10 +29,20 @@ const REMOVED: (u16, &str) = (1000, "filter removed");
 enum Plan {
     /// Its generation did not change, or the session is pinned to the old one.
     Keep(Rc<Member>),
-    /// It takes over from an older generation.
-    Replace(Rc<Member>),
+    /// An instance of this generation takes over: a newer generation, or another instance of its own.
+    Replace(Rc<Member>, Arc<Generation>),
     /// It is new in this chain.
-    Add,
+    Add(Arc<Generation>),
+}
+
+impl Plan {
+    /// The session is to be resumed in an instance of this generation.
+    fn target(&self) -> Option<&Arc<Generation>> {
+        match self {
+            Self::Keep(_) => None,
+            Self::Replace(_, to) | Self::Add(to) => Some(to),
+        }
+    }
 }
 
 /// Why the session stays, or ends.
@@ -43,14 +55,17 @@ pub(super) async fn migrate(old: Rc<Inner>, spec: Arc<ChainSpec>) -> Migration {
     let mut leaving = old.members.clone();
     let plans: Vec<_> = spec.filters().iter().map(|generation| plan(generation, &mut leaving)).collect();
     let mut moved = Vec::new();
-    let members = match build(&old, &spec, &plans, &mut moved).await {
+    let members = match build(&old, &plans, &mut moved).await {
         Ok(members) => members,
         Err(stop) => {
+            old.members.iter().filter(|member| member.is_worn()).for_each(|member| member.stay());
             // Those that took over already are released; the old sessions were never touched.
             release(moved);
             return match stop {
                 Stop::Keep => {
-                    old.declined.replace(Some(spec));
+                    if !Arc::ptr_eq(&spec, &old.spec) {
+                        old.declined.replace(Some(spec));
+                    }
                     Migration::Kept
                 }
                 Stop::Close(frame, filter) => Migration::Close { frame, filter },
@@ -62,8 +77,8 @@ pub(super) async fn migrate(old: Rc<Inner>, spec: Arc<ChainSpec>) -> Migration {
         return Migration::Kept;
     }
     let replaced = plans.into_iter().filter_map(|plan| match plan {
-        Plan::Replace(member) => Some(member),
-        Plan::Keep(_) | Plan::Add => None,
+        Plan::Replace(member, _) => Some(member),
+        Plan::Keep(_) | Plan::Add(_) => None,
     });
     release(replaced.collect());
     close_removed(leaving);
@@ -72,47 +87,51 @@ pub(super) async fn migrate(old: Rc<Inner>, spec: Arc<ChainSpec>) -> Migration {
 }
 
 /// Takes the session of the same filter out of those that are left.
-fn plan(generation: &Arc<crate::filter::generation::Generation>, leaving: &mut Vec<Rc<Member>>) -> Plan {
+fn plan(generation: &Arc<Generation>, leaving: &mut Vec<Rc<Member>>) -> Plan {
     let Some(at) = leaving.iter().position(|member| member.generation().filter() == generation.filter()) else {
-        return Plan::Add;
+        return Plan::Add(generation.clone());
     };
     let member = leaving.remove(at);
     let same = Arc::ptr_eq(member.generation(), generation);
-    if same || member.generation().settings().on_reload == OnReload::Pin {
-        Plan::Keep(member)
+    if !same && member.generation().settings().on_reload == OnReload::Migrate {
+        Plan::Replace(member, generation.clone())
+    } else if member.is_worn() {
+        let own = member.generation().clone();
+        Plan::Replace(member, own)
     } else {
-        Plan::Replace(member)
+        Plan::Keep(member)
     }
 }
 
 /// `save` all, then `resume` all. Every new session is also in `moved`.
-async fn build(
-    old: &Inner,
-    spec: &ChainSpec,
-    plans: &[Plan],
-    moved: &mut Vec<Rc<Member>>,
-) -> Result<Vec<Rc<Member>>, Stop> {
+async fn build(old: &Inner, plans: &[Plan], moved: &mut Vec<Rc<Member>>) -> Result<Vec<Rc<Member>>, Stop> {
+    let mut room = room(old, plans).await?;
     let mut states = Vec::with_capacity(plans.len());
     for plan in plans {
         states.push(match plan {
-            Plan::Replace(member) => member.save().await.map_err(|fault| {
+            Plan::Replace(member, _) => member.save().await.map_err(|fault| {
                 member.log(&fault, Hook::Save);
                 Stop::Keep
             })?,
-            Plan::Keep(_) | Plan::Add => None,
+            Plan::Keep(_) | Plan::Add(_) => None,
         });
     }
     let mut members = Vec::with_capacity(plans.len());
-    for ((generation, plan), state) in spec.filters().iter().zip(plans).zip(states) {
-        let cause = match plan {
+    for (plan, state) in plans.iter().zip(states) {
+        let (generation, cause) = match plan {
             Plan::Keep(member) => {
                 members.push(member.clone());
                 continue;
             }
-            Plan::Replace(_) => ResumeCause::Reload,
-            Plan::Add => ResumeCause::Added,
+            Plan::Replace(_, to) => (to, ResumeCause::Reload),
+            Plan::Add(to) => (to, ResumeCause::Added),
         };
-        let resumed = Member::resume(old.instances.pool(generation), old.request.clone(), state, cause).await;
+        let pool = match plan {
+            Plan::Replace(member, to) if Arc::ptr_eq(member.generation(), to) => member.pool().clone(),
+            Plan::Replace(..) | Plan::Add(_) | Plan::Keep(_) => old.instances.pool(generation),
+        };
+        let ticket = room.as_mut().filter(|_| generation.is_isolated()).and_then(|room| room.split(generation.maps()));
+        let resumed = Member::resume(pool, old.request.clone(), state, cause, ticket).await;
         let member = Rc::new(taken_over(old, generation, resumed)?);
         moved.push(member.clone());
         members.push(member);
@@ -120,12 +139,25 @@ async fn build(
     Ok(members)
 }
 
-fn taken_over(
-    old: &Inner,
-    generation: &crate::filter::generation::Generation,
-    resumed: Resumed,
-) -> Result<Member, Stop> {
+/// Room for every instance of its own that the session needs while it moves, all at once. Others that move give theirs
+/// back meanwhile: a part of the process is kept for this.
+async fn room(old: &Inner, plans: &[Plan]) -> Result<Option<Ticket>, Stop> {
+    let targets = || plans.iter().filter_map(Plan::target).filter(|generation| generation.is_isolated());
+    let Some(first) = targets().next() else { return Ok(None) };
+    let maps = targets().map(|generation| generation.maps()).sum();
+    match first.engine().room.take(maps).await {
+        Ok(ticket) => Ok(Some(ticket)),
+        Err(error) => {
+            let connection = &*old.request.connection;
+            tracing::warn!(connection, "a session stays with its filter instances: {error}");
+            Err(Stop::Keep)
+        }
+    }
+}
+
+fn taken_over(old: &Inner, generation: &Generation, resumed: Resumed) -> Result<Member, Stop> {
     let connection = &*old.request.connection;
+    let occasion = Occasion { hook: Hook::Resume, connection, last_message: None };
     let filter = generation.filter();
     let fault = match resumed {
         Resumed::Member(member) => return Ok(member),
@@ -146,12 +178,12 @@ fn taken_over(
         Resumed::Rejected(Rejection::Close(CloseInfoResult { code, .. })) => {
             // The filter does not want the connection: that holds, whatever its code.
             let fault = Fault::new(FaultKind::Verdict, format!("close code {code} may not be sent"));
-            fault.log(generation, Hook::Resume, connection);
+            fault.log(generation, occasion);
             return Err(Stop::Close(CloseFrame::new(1011, "filter failed"), filter.clone()));
         }
         Resumed::Fault(fault) => fault,
     };
-    fault.log(generation, Hook::Resume, connection);
+    fault.log(generation, occasion);
     Err(Stop::Keep)
 }
 

@@ -56,6 +56,17 @@ impl Opening {
                 body: refusal.body,
                 filter,
             }),
+            Opened::ClientRefused(retry_after) => Err(NotAdmitted::Client { filter, retry_after }),
+            Opened::Broken(member, fault) => {
+                member.log(&fault, Hook::Open);
+                match member.generation().settings().failure_policy {
+                    FailurePolicy::FailClosed => Err(NotAdmitted::Capacity { filter }),
+                    FailurePolicy::FailOpen => {
+                        self.members.push(Rc::new(member));
+                        Ok(())
+                    }
+                }
+            }
             Opened::NoRoom(fault) => {
                 tracing::warn!(
                     filter = &*filter,
