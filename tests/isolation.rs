@@ -10,7 +10,7 @@ use crate::support::{
     load::{self, Socket},
     until,
     upstream::ECHO,
-    wire::Wire,
+    wire::{self, Wire},
 };
 
 const STAMP: &str = "filters = [\"stamp\"]\n[filters.stamp]\nconfig = { show_version = true }\n";
@@ -69,13 +69,13 @@ fn the_gateway_says_how_many_instances_of_their_own_it_holds() {
 
 /// Opens so many, replaces the filter under them, and looks that nobody lost anything.
 fn reload_under(gateway: &Gateway, connections: usize) {
-    let alone = (gateway.rss_kib(), gateway.maps());
+    let alone = (gateway.pss_kib(), gateway.maps());
     load::run(async {
         let began = Instant::now();
         let mut sockets = open_all(gateway, connections).await;
         say_all(&mut sockets, "m #1 v1").await;
         let opened = began.elapsed();
-        let full = (gateway.rss_kib(), gateway.maps());
+        let full = (gateway.pss_kib(), gateway.maps());
         assert_eq!(sessions_and_instances(gateway, true), (connections as u64, connections as u64));
         let began = Instant::now();
         gateway.folder().publish("filters/stamp.wasm", &guest("stamp-v2"));
@@ -89,7 +89,7 @@ fn reload_under(gateway: &Gateway, connections: usize) {
         until("every session has moved", Duration::from_secs(60), moved);
         let moved = began.elapsed();
         say_all(&mut sockets, "m #2 v2").await;
-        let after = (gateway.rss_kib(), gateway.maps());
+        let after = (gateway.pss_kib(), gateway.maps());
         let each = |kib: u64| (kib.saturating_sub(alone.0)) as f64 / connections as f64;
         println!(
             "figure: {connections} connections with an instance each, opened in {opened:.1?}, moved in {moved:.1?}"
@@ -116,7 +116,7 @@ fn a_full_gateway_survives_a_reload_and_turns_away_the_next() {
     reload_under(&gateway, usize::try_from(connections).unwrap());
     load::run(async {
         let sockets = open_all(&gateway, usize::try_from(connections).unwrap()).await;
-        let refused = Wire::try_open_from([127, 0, 0, 1], gateway.address(), "/echo").map(|_| ()).unwrap_err();
+        let refused = Wire::connect(gateway.address()).ask(&wire::request("localhost", "/echo"));
         assert_eq!(refused.status, 503);
         assert!(refused.header("retry-after").is_some());
         drop(sockets);
@@ -127,12 +127,12 @@ fn a_full_gateway_survives_a_reload_and_turns_away_the_next() {
 fn nine_thousand_connections_share_a_few_instances() {
     const CONNECTIONS: usize = 9_000;
     let gateway = stamp("");
-    let alone = (gateway.rss_kib(), gateway.maps());
+    let alone = (gateway.pss_kib(), gateway.maps());
     load::run(async {
         let mut sockets = open_all(&gateway, CONNECTIONS).await;
         say_all(&mut sockets, "m #1 v1").await;
         let (sessions, instances) = sessions_and_instances(&gateway, true);
-        let (kib, maps) = (gateway.rss_kib() - alone.0, gateway.maps() - alone.1);
+        let (kib, maps) = (gateway.pss_kib() - alone.0, gateway.maps() - alone.1);
         println!("figure: | connections | instances | KiB a connection | memory maps more |");
         println!("figure: | {sessions} | {instances} | {:.1} | {maps} |", kib as f64 / CONNECTIONS as f64);
         assert_eq!(sessions, CONNECTIONS as u64);

@@ -1,6 +1,10 @@
 //! `isolation = "connection"`: an instance for each session, as many as the process holds.
 
-use std::rc::Rc;
+use std::{
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -8,10 +12,11 @@ use serde_json::json;
 use crate::{
     config::{FailurePolicy, Filter, Isolation, OnStateLoss},
     filter::{
-        Chain, Closer, NotAdmitted,
+        Chain, Closer, Migration, NotAdmitted,
         instance::Instance,
+        live::ChainSpec,
         room::{Purpose, maps_in_use},
-        test_support::{Bed, Started, Worker, hear, say, until},
+        test_support::{Bed, Started, Worker, hear, opening_request, say, until},
     },
     message::CloseFrame,
 };
@@ -126,49 +131,69 @@ fn more_connections_than_the_process_holds_are_turned_away_and_harm_nobody() {
     });
 }
 
-/// Every session speaks, the filters are replaced, every session moves at the same time, and speaks again.
-async fn survive_a_reload(started: &Started, worker: Worker, sessions: usize) {
-    let chains = open_all(&worker, sessions).await;
-    assert!(worker.try_open().await.is_err(), "it is full");
-    for chain in &chains {
-        hear(chain, "m").await;
-        assert!(hear(chain, "m").await.contains("#2"));
-    }
-    let before = worker.instances.live();
-    started.replace("first.wasm", "stamp-v2");
-    until("it is live", || !std::sync::Arc::ptr_eq(&before, &worker.instances.live())).await;
-    drop(before);
-    let worker = Rc::new(worker);
-    let moving = chains.into_iter().map(|mut chain| {
-        let worker = worker.clone();
-        tokio::task::spawn_local(async move {
-            assert!(worker.migrate(&mut chain).await, "it moves");
-            assert!(hear(&chain, "m").await.contains("#3"), "with its state");
-            chain
-        })
-    });
-    let moved: Vec<_> = join_all(moving.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).collect();
-    until("the old generation is gone", || started.status("first").generations.len() == 1).await;
-    assert_eq!(counts(started, "first"), (sessions, sessions));
-    assert!(worker.try_open().await.is_err(), "it is full again");
-    drop(moved);
-}
-
 #[test]
 fn a_reload_at_full_capacity_loses_no_session() {
     let bed = Bed::new().tuned("first", "stamp", json!({"direction": "both"}), own).route(&["first"]);
-    bed.holding(16).run(async |started, worker| survive_a_reload(started, worker, 14).await);
+    bed.holding(16).run(async |started, worker| {
+        let chains = open_all(&worker, 14).await;
+        assert!(worker.try_open().await.is_err(), "it is full");
+        for chain in &chains {
+            hear(chain, "m").await;
+            assert!(hear(chain, "m").await.contains("#2"));
+        }
+        let before = worker.instances.live();
+        started.replace("first.wasm", "stamp-v2");
+        until("it is live", || !Arc::ptr_eq(&before, &worker.instances.live())).await;
+        drop(before);
+        let moved = move_all(chains, &worker.instances.live().chain("main"), "#3").await;
+        until("the old generation is gone", || started.status("first").generations.len() == 1).await;
+        assert_eq!(counts(started, "first"), (14, 14));
+        assert!(worker.try_open().await.is_err(), "it is full again");
+        drop(moved);
+    });
 }
 
-/// Each session needs two new instances at once, and there is room for those of one session: if each of two had one, both
-/// would wait for ever.
+/// All at the same time; each keeps its state.
+async fn move_all(chains: Vec<Chain>, to: &Arc<ChainSpec>, then: &'static str) -> Vec<Chain> {
+    let moving = chains.into_iter().map(|chain| {
+        let to = to.clone();
+        tokio::task::spawn_local(async move {
+            let Migration::Moved(chain) = chain.migrate(to).await else { panic!("it stayed") };
+            assert!(hear(&chain, "m").await.contains(then), "with its state");
+            chain
+        })
+    });
+    join_all(moving.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).collect()
+}
+
+/// Each needs two new instances, and the room that is left is for two: if each of two sessions had one of them, both would
+/// wait for ever.
 #[test]
 fn sessions_with_several_instances_do_not_block_each_other() {
+    let waits = json!({"direction": "to_client", "modes": ["save:1", "resume-sleep:5"]});
+    let counts = json!({"direction": "both"});
     let bed = Bed::new()
-        .tuned("first", "stamp", json!({"direction": "both"}), own)
-        .tuned("second", "guest_faulty", json!({"direction": "to_client"}), own)
-        .route(&["first", "second"]);
-    bed.holding(16).run(async |started, worker| survive_a_reload(started, worker, 7).await);
+        .tuned("f0", "guest_faulty", waits.clone(), own)
+        .tuned("f1", "stamp", counts.clone(), own)
+        .tuned("f2", "guest_faulty", waits, own)
+        .tuned("f3", "stamp", counts, own);
+    bed.route(&["f0", "f1", "f2", "f3"]).holding(16).run(async |_, worker| {
+        let limits = Bed::new().route(&[]).config.routes[0].limits;
+        let live = worker.instances.live().chain("main");
+        let spec = |from: usize| {
+            let (first, second) = (&live.filters()[from], &live.filters()[from + 1]);
+            Arc::new(ChainSpec::new(vec![first.renamed("first"), second.renamed("second")], &limits))
+        };
+        let (old, new) = (spec(0), spec(2));
+        let mut chains = Vec::new();
+        for _ in 0..7 {
+            let request = Rc::new(opening_request());
+            chains.push(Chain::open(worker.instances.clone(), old.clone(), request).await.unwrap().0);
+        }
+        let begin = Instant::now();
+        move_all(chains, &new, "#1").await;
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    });
 }
 
 #[test]
@@ -177,7 +202,7 @@ fn an_instance_takes_no_more_maps_than_are_counted_for_it() {
         Bed::new().filter("counted", guest, json!({})).route(&["counted"]).run(async |_, worker| {
             let live = worker.instances.live().chain("main");
             let generation = &live.filters()[0];
-            until("the first is made", || generation.instances.load(std::sync::atomic::Ordering::Relaxed) == 1).await;
+            until("the first is made", || generation.instances.load(Ordering::Relaxed) == 1).await;
             let (before, mut kept) = (maps_in_use(), Vec::new());
             for _ in 0..300 {
                 let ticket = generation.engine().room.try_take(generation.maps(), Purpose::Keep).unwrap();

@@ -1,5 +1,7 @@
 //! Instances that are replaced because they made many calls, or took much memory.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::{
@@ -11,13 +13,17 @@ use crate::{
     message::CloseFrame,
 };
 
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Speaks until its instance is to be replaced; answers how often.
 async fn wear(chain: &Chain) -> usize {
     let mut said = 0;
+    let deadline = Instant::now() + PATIENCE;
     while !chain.is_worn() {
+        assert!(Instant::now() < deadline, "it is never replaced");
         said += 1;
         assert!(hear(chain, "m").await.starts_with(&format!("pass m #{said} ")));
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     said
 }
@@ -82,7 +88,7 @@ fn an_instance_of_a_single_session_is_replaced_too() {
 fn holding(modes: &[&str]) -> Bed {
     let tune = |filter: &mut Filter| {
         filter.recycle_above_bytes = Some(8 << 20);
-        filter.cpu_timeout = std::time::Duration::from_secs(10);
+        filter.cpu_timeout = Duration::from_secs(10);
     };
     Bed::new().tuned("holds", "guest_faulty", json!({"modes": modes}), tune).route(&["holds"])
 }
@@ -95,8 +101,10 @@ fn bytes(started: &Started) -> f64 {
 async fn grow(worker: &Worker) -> Chain {
     let chain = worker.open().await;
     assert_eq!(say(&chain, "hold:10").await, "client held");
+    let deadline = Instant::now() + PATIENCE;
     while !chain.is_worn() {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        assert!(Instant::now() < deadline, "it is never replaced");
+        tokio::time::sleep(Duration::from_millis(20)).await;
         assert_eq!(say(&chain, "log:more").await, "pass log:more");
     }
     chain
