@@ -228,26 +228,44 @@ fn a_fault_is_in_the_log_and_in_the_admin_api_with_its_place_and_without_its_mes
     assert!(!fault.to_string().contains("confidential"), "{fault}");
 }
 
-/// A client that leaves must not take the instance of the others with it.
-#[test]
-fn a_hundred_clients_that_vanish_while_their_calls_wait_cost_no_instance() {
-    let gateway = faulty("");
+/// Sends a hundred calls that wait, of a hundred clients, and looks that all were made to their end by one instance.
+fn a_hundred_calls_that_wait(gateway: &Gateway, call: &str, end: impl FnOnce(Vec<Wire>)) {
     let mut clients: Vec<Wire> = (0..100).map(|_| Wire::open(gateway.address(), "/echo")).collect();
     for wire in &mut clients {
-        wire.text("sleep:20");
+        wire.text(call);
     }
+    let patience = Duration::from_secs(20);
     let calls = || gateway.metrics().sum("wsgate_filter_calls_total", &[("hook", "on_message")]);
     // One call waits in the guest, the others for their turn.
-    until("the first call waits", Duration::from_secs(10), || {
-        gateway.metrics().sum("wsgate_messages_total", &[]) >= 100.0
-    });
+    until("all have spoken", patience, || gateway.metrics().sum("wsgate_messages_total", &[]) >= 100.0);
     assert!(calls() < 100.0, "none was to be left waiting");
-    drop(clients);
+    end(clients);
+    let sessions = || gateway.filter("faulty")["generations"][0]["sessions"].clone();
+    until("every call was made to its end", patience, || calls() == 100.0);
+    until("every session was released", patience, || sessions() == 0);
     gateway.wait_empty();
-    until("every call was made to its end", Duration::from_secs(20), || calls() == 100.0);
-    until("every session was released", Duration::from_secs(20), || {
-        gateway.filter("faulty")["generations"][0]["sessions"] == 0
-    });
-    assert_eq!(faults(&gateway, None), 0.0);
+    assert_eq!(faults(gateway, None), 0.0);
     assert_eq!(say(&mut Wire::open(gateway.address(), "/echo"), "instance"), "instance opens=101 messages=101");
+}
+
+#[test]
+fn a_hundred_clients_that_vanish_while_their_calls_wait_cost_no_instance() {
+    a_hundred_calls_that_wait(&faulty(""), "sleep:20", drop);
+}
+
+/// Here the sessions are over long before their calls.
+#[test]
+fn a_hundred_sessions_that_end_while_their_calls_wait_cost_no_instance() {
+    let setup = Setup::new().guest("filters/faulty.wasm", "guest_faulty");
+    let route = format!("{ECHO}\nfilters = [\"faulty\"]\nmax_connection_duration = \"3s\"");
+    let gateway = setup.start(&format!("[server]\nworkers = 1\n{route}"));
+    a_hundred_calls_that_wait(&gateway, "sleep:60", |mut clients| {
+        let open = || gateway.metrics().sum("wsgate_connections", &[]);
+        let made = || gateway.metrics().sum("wsgate_filter_calls_total", &[("hook", "on_message")]);
+        until("the sessions are over", Duration::from_secs(20), || open() == 0.0);
+        assert!(made() < 100.0, "the calls were over first");
+        for wire in &mut clients {
+            wire.next_close();
+        }
+    });
 }
