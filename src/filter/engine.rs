@@ -109,8 +109,7 @@ impl Core {
     }
 
     fn make() -> Result<Self, LoadError> {
-        let possible = room::instances();
-        let mut pooled_instances = possible;
+        let mut pooled_instances = room::instances();
         while pooled_instances >= LEAST_POOLED {
             match wasmtime::Engine::new(&pooled(pooled_instances)) {
                 Ok(engine) => return Self::with(engine, pooled_instances),
@@ -123,7 +122,7 @@ impl Core {
         }
         tracing::info!("too little address space to pool filter instances: they are made on demand");
         let wasm = wasmtime::Engine::new(&on_demand()).map_err(|error| LoadError::Engine(error.into()))?;
-        Self::with(wasm, possible)
+        Self::with(wasm, room::instances_on_demand())
     }
 
     fn with(wasm: wasmtime::Engine, instances: usize) -> Result<Self, LoadError> {
@@ -178,11 +177,17 @@ mod tests {
     use super::*;
     use crate::{
         config::Filter,
-        filter::{compile, generation::Settings, test_support::guest},
+        filter::{
+            compile,
+            generation::{Generation, Settings},
+            instance::Instance,
+            room::Purpose,
+            test_support::guest,
+        },
     };
 
     /// Loads a filter and tries it out, in an engine of this configuration.
-    fn load(config: &Config) {
+    fn load(config: &Config) -> Arc<Generation> {
         let metrics = Arc::new(Metrics::new().unwrap());
         let core = Arc::new(Core::with(wasmtime::Engine::new(config).unwrap(), LEAST_POOLED).unwrap());
         let engine = Arc::new(Engine {
@@ -195,16 +200,37 @@ mod tests {
         });
         let bytes = std::fs::read(guest("stamp")).unwrap();
         let settings = Settings::new(&Filter::with_defaults("stamp.wasm".into()), 1 << 20);
-        compile::load(&engine, &"stamp".into(), &bytes, Digest256::of(&bytes), settings).unwrap();
+        compile::load(&engine, &"stamp".into(), &bytes, Digest256::of(&bytes), settings).unwrap()
+    }
+
+    /// Makes 200 instances; answers how many maps each took, and how many are counted for it.
+    fn fill(generation: &Arc<Generation>) -> (f64, f64) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let before = room::maps_in_use();
+        let make = async || {
+            let ticket = generation.engine().room.try_take(generation.maps(), Purpose::Keep).unwrap();
+            Instance::make(generation, ticket).await.unwrap()
+        };
+        let mut kept = Vec::new();
+        runtime.block_on(async {
+            for _ in 0..200 {
+                kept.push(make().await);
+            }
+        });
+        let used = (room::maps_in_use() - before) as f64 / 200.0;
+        println!("{used:.1} maps an instance, {} counted", generation.maps());
+        (used, generation.maps() as f64)
     }
 
     #[test]
     fn filters_run_pooled() {
-        load(&pooled(LEAST_POOLED));
+        let (used, counted) = fill(&load(&pooled(LEAST_POOLED)));
+        assert!(used <= counted);
     }
 
     #[test]
     fn filters_run_without_reserved_address_space() {
-        load(&on_demand());
+        let (used, counted) = fill(&load(&on_demand()));
+        assert!(used <= counted * 1.5);
     }
 }

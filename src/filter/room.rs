@@ -6,6 +6,7 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
+use rustix::process::{Resource, getrlimit};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
     time::timeout,
@@ -27,6 +28,8 @@ pub(super) const MAPS_PER_INSTANCE: usize = MAPS_PER_STACK + MAPS_PER_MEMORY;
 pub(super) const TABLES_PER_INSTANCE: usize = 4;
 /// Instances at the very most: the pool reserves 6 GiB for each of the 128 TiB of addresses that a process has.
 const MOST_INSTANCES: usize = 12_000;
+/// Address space of an instance that is made on demand: its stack, and a memory of one or two megabytes.
+const ON_DEMAND_BYTES: usize = 4 << 20;
 /// One part in so many of the room is not for new sessions: while a reload migrates, sessions have two instances for a
 /// moment, and one that lost its instance needs another.
 const RESERVE_PART: usize = 8;
@@ -138,6 +141,14 @@ pub(super) fn instances() -> usize {
     let others = OTHER_MAPS.min(limit / 4);
     let free = limit.saturating_sub(maps_in_use()).saturating_sub(others);
     (free / MAPS_PER_INSTANCE).clamp(1, MOST_INSTANCES)
+}
+
+/// The same where instances are made on demand because the process may have little address space: half of that is theirs.
+/// Each then has mappings of its own, which do not merge with others: half as many maps again as are counted for it.
+pub(super) fn instances_on_demand() -> usize {
+    let bytes =
+        getrlimit(Resource::As).current.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    (instances() * 2 / 3).min(bytes / 2 / ON_DEMAND_BYTES).max(1)
 }
 
 /// `vm.max_map_count`
