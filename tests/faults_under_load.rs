@@ -135,22 +135,24 @@ fn neighbours_during_loops(keys: &str) -> (Times, u64, u64) {
 }
 
 #[test]
-fn one_client_that_loops_ten_times_a_second_delays_its_neighbours_by_no_more_than_its_budget() {
-    for (what, keys, worst) in [
-        ("shared instance, the client is refused after 5", "", 130),
-        ("shared instance, never refused", "max_client_faults = \"off\"", 130),
-        ("an instance for each", "isolation = \"connection\"\nmax_client_faults = \"off\"", 50),
+fn one_client_that_loops_ten_times_a_second_is_stopped_before_its_neighbours_notice_much() {
+    // Who shares an instance with a client that nothing stops waits for its loops, as long as these take on this machine.
+    const UNBOUNDED: u64 = 60_000;
+    for (what, keys, allowed) in [
+        ("shared instance, the client is refused after 5", "", 100),
+        ("shared instance, never refused", "max_client_faults = \"off\"", UNBOUNDED),
+        ("an instance for each", "isolation = \"connection\"\nmax_client_faults = \"off\"", 25),
     ] {
-        let worst = Duration::from_millis(worst);
+        let allowed = Duration::from_millis(allowed);
         let mut best = neighbours_during_loops(keys);
         for _ in 0..2 {
-            if best.0.quantile(1.0) > worst {
+            if best.0.quantile(0.99) > allowed {
                 best = neighbours_during_loops(keys);
             }
         }
         let (times, loops, refused) = best;
         println!("figure: {what}: {loops} loops, {refused} handshakes refused; neighbours: {times}");
-        assert!(times.quantile(1.0) <= worst, "{what}: {times}");
+        assert!(times.quantile(0.99) <= allowed, "{what}: {times}");
         let guarded = keys.is_empty();
         assert!(
             if guarded { loops <= 12 && refused > 10 } else { loops > 10 },
