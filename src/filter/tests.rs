@@ -1,5 +1,6 @@
 //! Filters end to end below the session: real guests, real files, one worker.
 
+mod breaker;
 mod canary;
 mod catalogue;
 mod compiled;
@@ -14,7 +15,10 @@ mod migrate;
 mod open;
 mod order;
 mod modes;
+mod own_instances;
+mod recycling;
 mod refused;
+mod reports;
 mod rollback;
 mod shadow;
 mod speed;
