@@ -33,6 +33,8 @@ const ON_DEMAND_BYTES: usize = 4 << 20;
 /// One part in so many of the room is not for new sessions: while a reload migrates, sessions have two instances for a
 /// moment, and one that lost its instance needs another.
 const RESERVE_PART: usize = 8;
+/// One part in so many is not for shadows.
+const SHADOW_PART: usize = 2;
 /// How long a session that is open already waits for room.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
@@ -93,7 +95,7 @@ impl Room {
         let kept = match purpose {
             Purpose::Open => self.reserve_maps,
             Purpose::Keep => 0,
-            Purpose::Shadow => self.all_maps / 2,
+            Purpose::Shadow => self.all_maps / SHADOW_PART,
         };
         // Several workers at once may go a little into the reserve, which is no harm.
         if self.free.available_permits() < maps.saturating_add(kept) {
@@ -187,6 +189,15 @@ mod tests {
         assert!(room.try_take(MAPS_PER_INSTANCE, Purpose::Keep).is_err());
         drop((open, kept));
         assert!(room.try_take(MAPS_PER_INSTANCE, Purpose::Open).is_ok());
+    }
+
+    #[test]
+    fn a_shadow_leaves_half_of_the_room() {
+        let room = Room::new(16);
+        let shadows: Vec<_> = (0..8).map(|_| room.try_take(MAPS_PER_INSTANCE, Purpose::Shadow).unwrap()).collect();
+        assert!(room.try_take(MAPS_PER_INSTANCE, Purpose::Shadow).is_err());
+        assert!(room.try_take(MAPS_PER_INSTANCE, Purpose::Open).is_ok());
+        drop(shadows);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod breaker;
 mod canary;
+mod candidate_faults;
 mod catalogue;
 mod compiled;
 mod faults;
