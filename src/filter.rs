@@ -7,7 +7,10 @@ mod bindings;
 mod engine;
 mod ticker;
 mod limits;
+mod room;
 mod fault;
+mod client;
+mod breaker;
 mod allowance;
 mod tally;
 mod control;
@@ -34,11 +37,12 @@ mod test_support;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::RefCell, future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc};
+use std::{cell::RefCell, future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 pub use crate::identity::Identity;
 use crate::message::{CloseFrame, Direction, Message};
 
+pub use breaker::BreakerState;
 pub use catalogue::{
     CandidateStatus, Catalogue, FilterState, FilterStatus, GenerationRole, GenerationStatus, LoadError, OrderError,
     Quarantined, RolledBack, ShadowStatus,
@@ -48,6 +52,7 @@ pub use compile::NotAFilter;
 pub use compiler::{Compiler, NotCompiled, compile_stdin};
 pub use control::Mode;
 pub use engine::Memories;
+pub use fault::FaultRecord;
 pub use live::{ChainSpec, Live};
 pub use pool::Instances;
 pub use reason::{LastReason, Reason};
@@ -133,10 +138,17 @@ pub enum NotAdmitted {
         /// Which.
         filter: Arc<str>,
     },
-    /// No room for another session (503).
+    /// No room for another session, or the breaker is open (503).
     Capacity {
         /// Which.
         filter: Arc<str>,
+    },
+    /// The client's messages kept ending instances (429).
+    Client {
+        /// Which.
+        filter: Arc<str>,
+        /// For how long the client is still refused.
+        retry_after: Duration,
     },
 }
 

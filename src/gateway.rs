@@ -202,9 +202,11 @@ impl Gateway {
             };
             line("route", &format!("{}  {} -> {target}  ({chain})", route.name, route.path));
         }
-        for FilterStatus { name, file, generation, .. } in self.catalogue.status() {
+        for FilterStatus { name, file, generation, max_sessions, .. } in self.catalogue.status() {
             let generation = generation.as_deref().unwrap_or("not loaded");
-            line("filter", &format!("{name}  {generation}  {}", file.display()));
+            let own =
+                max_sessions.map(|sessions| format!("  (an instance for each of at most {sessions} connections)"));
+            line("filter", &format!("{name}  {generation}  {}{}", file.display(), own.unwrap_or_default()));
         }
         if let (Some(url), Some(route)) = (try_url, self.config.routes.first()) {
             line("try", &format!("wsgate connect {url}{}", route.path.to_string().trim_end_matches('*')));

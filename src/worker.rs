@@ -163,9 +163,13 @@ async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: wa
     }
 }
 
-/// Moves silent sessions to newer filters, in steps; busy ones look before each message.
+/// Moves silent sessions to newer filters, or to fresh instances of theirs, in steps; busy ones look before each message.
 async fn follow_filters(mut live: watch::Receiver<Arc<Live>>, sessions: Rc<Registry>) {
-    while live.changed().await.is_ok() {
+    loop {
+        tokio::select! {
+            changed = live.changed() => if changed.is_err() { return },
+            () = sessions.instances().worn() => {}
+        }
         live.mark_unchanged();
         let _ = sessions.revision();
         for keys in sessions.keys().chunks(SWEEP_SESSIONS) {

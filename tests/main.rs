@@ -21,6 +21,7 @@ mod filters;
 mod folder;
 mod generations;
 mod http_calls;
+mod isolation;
 mod layout;
 mod messages;
 mod messaging;

@@ -178,6 +178,14 @@ text_leaf! {
 }
 
 text_leaf! {
+    /// `"8MiB"` or `"off"`
+    SizeOrOff(Option<usize>),
+    |text| if text == "off" { Some(None) } else { units::parse_size(text).map(Some) },
+    "off|[0-9]+(B|kB|MB|GB|KiB|MiB|GiB)",
+    "a size; write \"off\" or a number with a unit, such as \"512KiB\" or \"1MiB\" (B, kB, MB, GB, KiB, MiB, GiB)"
+}
+
+text_leaf! {
     /// 64 hexadecimal digits
     Sha256([u8; 32]),
     |text: &str| data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok(),
@@ -215,6 +223,46 @@ impl JsonSchema for Count {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "integer", "minimum": 0 })
+    }
+}
+
+/// A whole number or `"off"`
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CountOrOff(pub(super) Option<usize>);
+
+impl<'de> Deserialize<'de> for CountOrOff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CountOrOffVisitor;
+        impl Visitor<'_> for CountOrOffVisitor {
+            type Value = CountOrOff;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number; write \"off\" or a number without quotes and unit, such as 4")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<CountOrOff, E> {
+                let count = usize::try_from(number);
+                count
+                    .map(|count| CountOrOff(Some(count)))
+                    .map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<CountOrOff, E> {
+                let off = (text == "off").then_some(CountOrOff(None));
+                off.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_any(CountOrOffVisitor)
+    }
+}
+
+impl JsonSchema for CountOrOff {
+    fn schema_name() -> Cow<'static, str> {
+        "CountOrOff".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "const": "off" }, { "type": "integer", "minimum": 1 }] })
     }
 }
 

@@ -13,8 +13,8 @@ use serde::{
 };
 
 use super::{
-    leaf::{At, Count, Sha256, Size, Table, Time, TimeOrOff, Word, Workers},
-    types::{FailurePolicy, LogFormat, OnReload, OnStateLoss, Overflow, PushOverflow},
+    leaf::{At, Count, CountOrOff, Sha256, Size, SizeOrOff, Table, Time, TimeOrOff, Word, Workers},
+    types::{FailurePolicy, Isolation, LogFormat, OnReload, OnStateLoss, Overflow, PushOverflow},
 };
 
 pub(super) use jwt::RawJwt;
@@ -190,7 +190,7 @@ pub(super) struct RawFilter {
     pub(super) config: Optional<toml::Table>,
     /// Do sessions share an instance?
     #[schemars(extend("default" = "shared"))]
-    pub(super) isolation: Option<Word<RawIsolation>>,
+    pub(super) isolation: Option<Word<Isolation>>,
     /// Instances per worker at the start. Default: 1, or 8 where the filter imports `http-client`.
     #[schemars(range(min = 1, max = 1024))]
     pub(super) instances: Optional<Count>,
@@ -215,6 +215,18 @@ pub(super) struct RawFilter {
     /// Memory of one instance.
     #[schemars(extend("default" = "64MiB"))]
     pub(super) memory_limit: Optional<Size>,
+    /// An instance that made this many calls is replaced by a fresh one, to which its sessions move with their state.
+    #[schemars(extend("default" = "off"))]
+    pub(super) recycle_after_calls: Optional<CountOrOff>,
+    /// The same for an instance whose memory is larger than this: memory never shrinks in place.
+    #[schemars(extend("default" = "off"))]
+    pub(super) recycle_above_memory: Optional<SizeOrOff>,
+    /// A client address whose messages end this many instances within 10 seconds is refused for a while.
+    #[schemars(extend("default" = 5))]
+    pub(super) max_client_faults: Optional<CountOrOff>,
+    /// Faults from this many client addresses within 10 seconds open the breaker.
+    #[schemars(extend("default" = 3))]
+    pub(super) breaker_clients: Optional<CountOrOff>,
     /// The only bytes that may be loaded.
     pub(super) sha256: Option<Sha256>,
     /// What the filter may do beyond deciding about messages; nothing by default.
@@ -235,14 +247,6 @@ pub(super) struct RawCandidate {
     /// Share of the new connections.
     #[schemars(range(min = 0, max = 100))]
     pub(super) percent: Optional<Count>,
-}
-
-/// Do sessions share an instance?
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum RawIsolation {
-    /// They do.
-    Shared,
 }
 
 /// What a filter may do beyond deciding about messages.

@@ -6,7 +6,7 @@ use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Durat
 
 use http::HeaderName;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use jwt::{Jwt, KeySource, TokenSource};
 
@@ -136,6 +136,8 @@ pub struct Filter {
     pub file: PathBuf,
     /// Handed to `init` as JSON.
     pub config: serde_json::Value,
+    /// Do sessions share an instance?
+    pub isolation: Isolation,
     /// Instances per worker at the start, at least 1; `None`: as many as suit what the filter imports.
     pub instances: Option<usize>,
     /// Beyond this many sessions an instance, further instances are made.
@@ -152,6 +154,14 @@ pub struct Filter {
     pub wait_timeout: Duration,
     /// Linear memory of one instance.
     pub memory_limit_bytes: usize,
+    /// An instance that made so many calls is replaced.
+    pub recycle_after_calls: Option<usize>,
+    /// An instance with more linear memory than this is replaced.
+    pub recycle_above_bytes: Option<usize>,
+    /// A client address that ends so many instances within 10 seconds is refused for a while.
+    pub max_client_faults: Option<usize>,
+    /// Faults from so many client addresses within 10 seconds open the breaker.
+    pub breaker_clients: Option<usize>,
     /// The only bytes that may be loaded, where pinned.
     pub sha256: Option<[u8; 32]>,
     /// What it may do beyond deciding about messages.
@@ -178,6 +188,7 @@ impl Filter {
         Self {
             file,
             config: serde_json::Value::Object(serde_json::Map::new()),
+            isolation: Isolation::Shared,
             instances: None,
             max_sessions_per_instance: 1000,
             failure_policy: FailurePolicy::FailClosed,
@@ -186,6 +197,10 @@ impl Filter {
             cpu_timeout: Duration::from_millis(50),
             wait_timeout: Duration::from_secs(2),
             memory_limit_bytes: 64 << 20,
+            recycle_after_calls: None,
+            recycle_above_bytes: None,
+            max_client_faults: Some(5),
+            breaker_clients: Some(3),
             sha256: None,
             allow: Allow::default(),
             canary: None,
@@ -198,6 +213,7 @@ impl fmt::Debug for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Filter")
             .field("file", &self.file)
+            .field("isolation", &self.isolation)
             .field("instances", &self.instances)
             .field("max_sessions_per_instance", &self.max_sessions_per_instance)
             .field("failure_policy", &self.failure_policy)
@@ -206,6 +222,10 @@ impl fmt::Debug for Filter {
             .field("cpu_timeout", &self.cpu_timeout)
             .field("wait_timeout", &self.wait_timeout)
             .field("memory_limit_bytes", &self.memory_limit_bytes)
+            .field("recycle_after_calls", &self.recycle_after_calls)
+            .field("recycle_above_bytes", &self.recycle_above_bytes)
+            .field("max_client_faults", &self.max_client_faults)
+            .field("breaker_clients", &self.breaker_clients)
             .field("sha256", &self.sha256)
             .field("allow", &self.allow)
             .field("canary", &self.canary)
@@ -240,6 +260,16 @@ impl Default for Store {
     fn default() -> Self {
         Self { max_size_bytes: 64 << 20 }
     }
+}
+
+/// `[filters.*] isolation`
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// Sessions share an instance, each as a resource of its own in it.
+    Shared,
+    /// Each session has an instance of its own.
+    Connection,
 }
 
 /// `[filters.*] failure_policy`

@@ -145,6 +145,10 @@ impl Catalogue {
             // Even if all are in the cache: what is dropped in later will not be.
             engine.compiler().try_out(&engine).map_err(LoadError::Compiler)?;
         }
+        Self::start_with(engine, config)
+    }
+
+    pub(super) fn start_with(engine: Arc<Engine>, config: &Arc<Config>) -> Result<Self, LoadError> {
         let board = Arc::<Board>::default();
         let mut state = State::new(engine, config)?;
         let live = Arc::new(state.start()?);

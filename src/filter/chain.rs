@@ -77,6 +77,13 @@ impl Chain {
             || self.inner.declined.borrow().as_ref().is_some_and(|declined| Arc::ptr_eq(declined, live))
     }
 
+    /// Is an instance to be replaced in which one of the filters has its session? Then a migration to the chain's own
+    /// [`Chain::spec`] moves that to another. Cheap enough to ask in each turn.
+    #[must_use]
+    pub fn is_worn(&self) -> bool {
+        self.inner.members.iter().any(|member| member.is_worn())
+    }
+
     /// Does any filter want such messages? Where none does, the message passes without a run.
     #[must_use]
     pub fn wants(&self, direction: Direction, kind: Kind) -> bool {

@@ -12,6 +12,7 @@ use super::{
     generation::{Digest256, Generation, Role, Settings},
     host::Host,
     instance::Instance,
+    room::Purpose,
 };
 
 /// The largest file that is read.
@@ -185,7 +186,10 @@ fn canary(generation: &Arc<Generation>) -> Result<(), NotAFilter> {
         .enable_all()
         .build()
         .map_err(|error| NotAFilter::Canary(error.to_string()))?;
-    let made = runtime.block_on(async { tokio::time::timeout(CANARY_TIMEOUT, Instance::make(generation)).await });
+    let ticket = generation.engine().room.try_take(generation.maps(), Purpose::Keep);
+    let ticket = ticket.map_err(|error| NotAFilter::Canary(error.to_string()))?;
+    let made =
+        runtime.block_on(async { tokio::time::timeout(CANARY_TIMEOUT, Instance::make(generation, ticket)).await });
     match made {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(fault)) if fault.kind == super::fault::FaultKind::Error => Err(NotAFilter::Init(fault.cause)),

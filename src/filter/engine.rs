@@ -16,15 +16,17 @@ use super::{
     catalogue::LoadError,
     compiler::Compiler,
     control::Controls,
+    fault::FaultBook,
     generation::Digest256,
     host::{Host, HostData, custom::CustomMetrics},
     limits,
+    room::{self, Room},
     ticker::Ticker,
 };
 use crate::{config, http_client::Clients, store::Stores, telemetry::metrics::Metrics, topic::Hub};
 
-/// Instances of all filters and workers together, where they are pooled.
-const POOLED_INSTANCES: u32 = 2_000;
+/// A pool of fewer instances than this is no use: then they are made on demand.
+const LEAST_POOLED: usize = 256;
 
 /// The import of filters that wait for others.
 const HTTP_CLIENT: &str = "wsgate:filter/http-client@0.1.0";
@@ -35,6 +37,8 @@ const INSTANCES_OF_HTTP_CLIENTS: usize = 8;
 pub(super) struct Engine {
     core: Arc<Core>,
     pub(super) ticker: Ticker,
+    /// How many instances the process can hold.
+    pub(super) room: Arc<Room>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) custom: Arc<CustomMetrics>,
     compiler: Compiler,
@@ -43,12 +47,15 @@ pub(super) struct Engine {
     pub(super) hub: Arc<Hub>,
     pub(super) stores: Stores,
     pub(super) http: Clients,
+    pub(super) faults: FaultBook,
 }
 
 /// What belongs to no catalogue in particular.
 struct Core {
     wasm: wasmtime::Engine,
     memories: Memories,
+    /// Instances that the process can hold.
+    instances: usize,
     compatibility: Digest256,
     linker: Linker<Host>,
     /// By the hash of the file: filters that differ in their settings only are compiled once.
@@ -77,13 +84,37 @@ impl Engine {
         hub: &Arc<Hub>,
     ) -> Result<Arc<Self>, LoadError> {
         let core = Core::new()?;
+        let room = Room::new(core.instances);
+        Self::with_room(core, room, config, metrics, compiler, hub)
+    }
+
+    /// With room for so many instances.
+    #[cfg(test)]
+    pub(super) fn holding(
+        instances: usize,
+        config: &config::Config,
+        metrics: &Arc<Metrics>,
+        compiler: Compiler,
+        hub: &Arc<Hub>,
+    ) -> Result<Arc<Self>, LoadError> {
+        Self::with_room(Core::new()?, Room::new(instances), config, metrics, compiler, hub)
+    }
+
+    fn with_room(
+        core: Arc<Core>,
+        room: Arc<Room>,
+        config: &config::Config,
+        metrics: &Arc<Metrics>,
+        compiler: Compiler,
+        hub: &Arc<Hub>,
+    ) -> Result<Arc<Self>, LoadError> {
         let ticker = Ticker::start(&core.wasm).map_err(|error| LoadError::Engine(error.into()))?;
         let custom = CustomMetrics::register(metrics.registry()).map_err(|error| LoadError::Engine(error.into()))?;
         let controls = Controls::new(metrics);
         let stores = Stores::new(config, metrics).map_err(|error| LoadError::Engine(error.into()))?;
         let http = Clients::new(config).map_err(LoadError::Tls)?;
-        let (metrics, hub) = (metrics.clone(), hub.clone());
-        Ok(Arc::new(Self { core, ticker, metrics, custom, compiler, controls, hub, stores, http }))
+        let (metrics, hub, faults) = (metrics.clone(), hub.clone(), FaultBook::default());
+        Ok(Arc::new(Self { core, ticker, room, metrics, custom, compiler, controls, hub, stores, http, faults }))
     }
 
     pub(super) fn compiler(&self) -> &Compiler {
@@ -144,24 +175,29 @@ impl Core {
     }
 
     fn make() -> Result<Self, LoadError> {
-        match wasmtime::Engine::new(&pooled()) {
-            Ok(engine) => Self::with(engine, Memories::Pooled),
-            Err(error) => {
-                let error = format!("{error:#}");
-                tracing::info!(error, "too little address space to pool filter instances: they are made on demand");
-                let engine = compiling(Memories::OnDemand).map_err(|error| LoadError::Engine(error.into()))?;
-                Self::with(engine, Memories::OnDemand)
+        let mut pooled_instances = room::instances();
+        while pooled_instances >= LEAST_POOLED {
+            match wasmtime::Engine::new(&pooled(pooled_instances)) {
+                Ok(engine) => return Self::with(engine, Memories::Pooled, pooled_instances),
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::debug!(error, pooled_instances, "too little address space to pool filter instances");
+                    pooled_instances /= 2;
+                }
             }
         }
+        tracing::info!("too little address space to pool filter instances: they are made on demand");
+        let wasm = compiling(Memories::OnDemand).map_err(|error| LoadError::Engine(error.into()))?;
+        Self::with(wasm, Memories::OnDemand, room::instances_on_demand())
     }
 
-    fn with(wasm: wasmtime::Engine, memories: Memories) -> Result<Self, LoadError> {
+    fn with(wasm: wasmtime::Engine, memories: Memories, instances: usize) -> Result<Self, LoadError> {
         let mut linker = Linker::new(&wasm);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)
             .and_then(|()| FilterHttp::add_to_linker::<Host, HostData>(&mut linker, |host| host))
             .map_err(|error| LoadError::Engine(error.into()))?;
         let compatibility = compatibility(&wasm);
-        Ok(Self { wasm, memories, compatibility, linker, compiled: Mutex::default() })
+        Ok(Self { wasm, memories, instances, compatibility, linker, compiled: Mutex::default() })
     }
 }
 
@@ -234,13 +270,15 @@ fn settings(memories: Memories) -> Config {
     config
 }
 
-fn pooled() -> Config {
+/// The room is what bounds instances: the pool has a slot for everything that fits into it.
+fn pooled(instances: usize) -> Config {
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(POOLED_INSTANCES)
-        .total_core_instances(POOLED_INSTANCES * 8)
-        .total_memories(POOLED_INSTANCES)
-        .total_tables(POOLED_INSTANCES * 4)
-        .total_stacks(POOLED_INSTANCES)
+    pool.total_component_instances(number(instances))
+        .total_core_instances(number(instances).saturating_mul(limits::CORE_INSTANCES))
+        .total_memories(number(instances * room::MAPS_PER_INSTANCE / room::MAPS_PER_MEMORY))
+        .total_tables(number(instances * room::TABLES_PER_INSTANCE))
+        .total_stacks(number(instances))
         .max_core_instances_per_component(limits::CORE_INSTANCES)
         .max_memories_per_component(limits::MEMORIES)
         .max_tables_per_component(limits::TABLES)
@@ -258,21 +296,26 @@ mod tests {
         config::Filter,
         filter::{
             compile,
-            generation::{Role, Settings},
+            generation::{Generation, Role, Settings},
+            instance::Instance,
+            room::Purpose,
             test_support::guest,
         },
         state_dir::StateDir,
     };
 
     /// Loads a filter and tries it out, in an engine of this configuration.
-    fn load(config: &Config, memories: Memories) {
+    fn load(config: &Config, memories: Memories) -> Arc<Generation> {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let core = Arc::new(Core::with(wasmtime::Engine::new(config).unwrap(), memories).unwrap());
+        let core = Core::with(wasmtime::Engine::new(config).unwrap(), memories, LEAST_POOLED).unwrap();
+        let core = Arc::new(core);
         let engine = Arc::new(Engine {
             ticker: Ticker::start(&core.wasm).unwrap(),
             custom: CustomMetrics::register(metrics.registry()).unwrap(),
             controls: Controls::new(&metrics),
             hub: Hub::new(1 << 20, metrics.topics()),
+            room: Room::new(LEAST_POOLED),
+            faults: FaultBook::default(),
             core,
             metrics,
             compiler: Compiler::in_process(Arc::new(StateDir::new(None))),
@@ -281,24 +324,45 @@ mod tests {
         });
         let bytes = std::fs::read(guest("stamp")).unwrap();
         let settings = Settings::new(&Filter::with_defaults("stamp.wasm".into()), 1 << 20);
-        compile::load(&engine, &"stamp".into(), Role::Main, &bytes, Digest256::of(&bytes), settings).unwrap();
+        compile::load(&engine, &"stamp".into(), Role::Main, &bytes, Digest256::of(&bytes), settings).unwrap()
+    }
+
+    /// Makes 200 instances; answers how many maps each took, and how many are counted for it.
+    fn fill(generation: &Arc<Generation>) -> (f64, f64) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let before = room::maps_in_use();
+        let make = async || {
+            let ticket = generation.engine().room.try_take(generation.maps(), Purpose::Keep).unwrap();
+            Instance::make(generation, ticket).await.unwrap()
+        };
+        let mut kept = Vec::new();
+        runtime.block_on(async {
+            for _ in 0..200 {
+                kept.push(make().await);
+            }
+        });
+        let used = (room::maps_in_use() - before) as f64 / 200.0;
+        println!("{used:.1} maps an instance, {} counted", generation.maps());
+        (used, generation.maps() as f64)
     }
 
     #[test]
     fn filters_run_pooled() {
-        load(&pooled(), Memories::Pooled);
+        let (used, counted) = fill(&load(&pooled(LEAST_POOLED), Memories::Pooled));
+        assert!(used <= counted);
     }
 
     #[test]
     fn filters_run_without_reserved_address_space() {
-        load(&settings(Memories::OnDemand), Memories::OnDemand);
+        let (used, counted) = fill(&load(&settings(Memories::OnDemand), Memories::OnDemand));
+        assert!(used <= counted * 1.5);
     }
 
     #[test]
     fn an_engine_that_only_compiles_makes_code_for_the_one_that_runs() {
         let of = |config: &Config| compatibility(&wasmtime::Engine::new(config).unwrap()).hex();
         let compiles = |memories: Memories| compatibility(&compiling(memories).unwrap()).hex();
-        assert_eq!(compiles(Memories::Pooled), of(&pooled()));
+        assert_eq!(compiles(Memories::Pooled), of(&pooled(LEAST_POOLED)));
         assert_ne!(compiles(Memories::Pooled), compiles(Memories::OnDemand));
     }
 }

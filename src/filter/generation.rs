@@ -1,7 +1,7 @@
 //! A generation: one filter's code with its configuration, limits and rights, compiled and checked.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
@@ -10,14 +10,19 @@ use sha2::{Digest, Sha256};
 use super::{
     allowance::Allowance,
     bindings::FilterHttpPre,
+    breaker::Breaker,
+    client::Clients,
     control::{Control, Mode},
     engine::{Code, Engine},
+    fault::RecentFaults,
     host::{Host, rights::Rights},
+    interest::Interest,
     limits::{Budget, Limits},
+    room,
     tally::Tally,
 };
 use crate::{
-    config::{Allow, FailurePolicy, Filter, OnReload, OnStateLoss},
+    config::{Allow, FailurePolicy, Filter, Isolation, OnReload, OnStateLoss},
     telemetry::metrics::FilterMetrics,
 };
 
@@ -46,8 +51,13 @@ pub(super) struct Settings {
     /// Handed to `init`.
     pub(super) config_json: String,
     pub(super) limits: Limits,
+    pub(super) isolation: Isolation,
     /// `None`: as many as suit what the code imports.
     pub(super) instances: Option<usize>,
+    pub(super) recycle_after_calls: u64,
+    pub(super) recycle_above_bytes: usize,
+    pub(super) max_client_faults: Option<usize>,
+    pub(super) breaker_clients: Option<usize>,
     pub(super) failure_policy: FailurePolicy,
     pub(super) on_reload: OnReload,
     pub(super) on_state_loss: OnStateLoss,
@@ -60,11 +70,19 @@ impl Settings {
             config_json: filter.config.to_string(),
             limits: Limits {
                 memory_bytes: filter.memory_limit_bytes,
-                sessions: filter.max_sessions_per_instance,
+                sessions: match filter.isolation {
+                    Isolation::Shared => filter.max_sessions_per_instance,
+                    Isolation::Connection => 1,
+                },
                 fuel_bytes: Limits::fuel_for(largest_payload_bytes),
                 call: Budget { cpu: filter.cpu_timeout, wait: filter.wait_timeout },
             },
+            isolation: filter.isolation,
             instances: filter.instances,
+            recycle_after_calls: filter.recycle_after_calls.map_or(u64::MAX, |calls| calls as u64),
+            recycle_above_bytes: filter.recycle_above_bytes.unwrap_or(usize::MAX),
+            max_client_faults: filter.max_client_faults,
+            breaker_clients: filter.breaker_clients,
             failure_policy: filter.failure_policy,
             on_reload: filter.on_reload,
             on_state_loss: filter.on_state_loss,
@@ -125,6 +143,13 @@ pub(super) struct Generation {
     rights: Arc<Rights>,
     fault_lines: Allowance,
     instances_wanted: usize,
+    recent_faults: Arc<RecentFaults>,
+    breaker: Arc<Breaker>,
+    clients: Clients,
+    /// Maps of the process that an instance takes.
+    maps: usize,
+    /// What `init` declared, once an instance was made.
+    pub(super) interest: OnceLock<Interest>,
     /// Of all workers.
     pub(super) sessions: AtomicUsize,
     /// Of all workers.
@@ -144,9 +169,15 @@ impl Generation {
         let label = role.label(&filter);
         let instances_wanted = settings.instances.unwrap_or_else(|| code.default_instances(engine));
         let metrics = engine.metrics.filter(&label);
+        // What a shadow does to itself must not keep a client out.
+        let max_client_faults = settings.max_client_faults.filter(|_| role != Role::Shadow);
         Self {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             rights: Arc::new(Rights::new(&label, &settings.allow, &engine.stores, &metrics)),
+            recent_faults: engine.faults.of(&label),
+            breaker: Breaker::new(label.clone(), settings.breaker_clients, metrics.breaker_open.clone()),
+            clients: Clients::new(max_client_faults),
+            maps: room::maps_of(code.0.instance_pre().component()),
             tally: Tally::new(metrics),
             control: engine.controls.of(&filter),
             filter,
@@ -161,6 +192,7 @@ impl Generation {
             withdrawn: AtomicBool::new(false),
             fault_lines: Allowance::new(),
             instances_wanted,
+            interest: OnceLock::new(),
             sessions: AtomicUsize::new(0),
             instances: AtomicUsize::new(0),
         }
@@ -260,6 +292,33 @@ impl Generation {
     /// What its guests may use.
     pub(super) fn rights(&self) -> &Arc<Rights> {
         &self.rights
+    }
+
+    pub(super) fn recent_faults(&self) -> &RecentFaults {
+        &self.recent_faults
+    }
+
+    pub(super) fn breaker(&self) -> &Arc<Breaker> {
+        &self.breaker
+    }
+
+    pub(super) fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// Does each session have an instance of its own?
+    pub(super) fn is_isolated(&self) -> bool {
+        self.settings.isolation == Isolation::Connection
+    }
+
+    /// Where each session has an instance of its own: how many the process can hold, if no other filter has such.
+    pub(super) fn max_sessions(&self) -> Option<usize> {
+        self.is_isolated().then(|| self.engine.room.sessions(self.maps))
+    }
+
+    /// Maps of the process that an instance takes.
+    pub(super) fn maps(&self) -> usize {
+        self.maps
     }
 
     pub(super) fn fault_lines(&self) -> &Allowance {

@@ -1,13 +1,14 @@
 //! One instance of a generation: a Store, and one call into it at a time.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     pin::pin,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use tokio::sync::Notify;
 use wasmtime::{Store, UpdateDeadline, component::ResourceAny};
 
 use super::{
@@ -18,10 +19,15 @@ use super::{
     host::Host,
     interest::Interest,
     limits::{self, Budget, Meter},
+    room::Ticket,
     tally::{Ending, Hook, verdict_ending},
     turn::{Guard, Turn},
 };
 use crate::message::{Direction, Message};
+
+/// An instance is not replaced sooner: one that is above its mark as soon as its sessions have come would be replaced for
+/// ever, and for nothing.
+const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
 /// Lives on one worker. Dies with the first trap or spent budget.
 pub(super) struct Instance {
@@ -31,6 +37,11 @@ pub(super) struct Instance {
     /// Away while a call is made; gone for good once the instance is dead.
     body: Cell<Option<Box<Body>>>,
     dead: Cell<bool>,
+    /// It is to be replaced: its sessions move to another.
+    worn: Cell<bool>,
+    tell_when_worn: OnceCell<Rc<Notify>>,
+    calls: Cell<u64>,
+    made_at: Instant,
     /// Sessions that have a place here, admitted or about to be.
     pub(super) sessions: Cell<usize>,
     /// Guest sessions whose connection ended without a word; released before the next session is made.
@@ -42,6 +53,8 @@ struct Body {
     guest: FilterHttp,
     meter: Arc<Meter>,
     _census: Census,
+    /// Given back after all of the above is gone.
+    _ticket: Ticket,
 }
 
 /// A call that did not answer.
@@ -55,7 +68,7 @@ pub(super) enum Unanswered {
 
 impl Instance {
     /// Instantiates the component and calls `init`.
-    pub(super) async fn make(generation: &Arc<Generation>) -> Result<Rc<Self>, Fault> {
+    pub(super) async fn make(generation: &Arc<Generation>, ticket: Ticket) -> Result<Rc<Self>, Fault> {
         let meter = Meter::new();
         let mut store = store(generation, &meter);
         let pre = generation.pre();
@@ -75,14 +88,19 @@ impl Instance {
         };
         generation.tally().count(Hook::Init, ending, took);
         let (guest, interest) = made?;
-        let interest = interest.map_err(|text| Fault::new(FaultKind::Error, text))?;
+        let interest = Interest::new(&interest.map_err(|text| Fault::new(FaultKind::Error, text))?);
+        let _ = generation.interest.set(interest);
         let census = Census::new(generation);
         Ok(Rc::new(Self {
             generation: generation.clone(),
-            interest: Interest::new(&interest),
+            interest,
             turn: Rc::default(),
-            body: Cell::new(Some(Box::new(Body { store, guest, meter, _census: census }))),
+            body: Cell::new(Some(Box::new(Body { store, guest, meter, _census: census, _ticket: ticket }))),
             dead: Cell::new(false),
+            worn: Cell::new(false),
+            tell_when_worn: OnceCell::new(),
+            calls: Cell::new(0),
+            made_at: Instant::now(),
             sessions: Cell::new(0),
             abandoned: RefCell::default(),
         }))
@@ -95,6 +113,31 @@ impl Instance {
 
     pub(super) fn is_dead(&self) -> bool {
         self.dead.get()
+    }
+
+    /// Is it to be replaced?
+    pub(super) fn is_worn(&self) -> bool {
+        self.worn.get()
+    }
+
+    /// Whom to tell that this instance is to be replaced.
+    pub(super) fn tell_when_worn(&self, whom: &Rc<Notify>) {
+        let _ = self.tell_when_worn.set(whom.clone());
+    }
+
+    /// After a call: has it made too many, or did it take too much memory, which it can never give back?
+    fn wear(&self, memory_bytes: usize) {
+        let (calls, settings) = (self.calls.get() + 1, self.generation.settings());
+        self.calls.set(calls);
+        let worn = calls >= settings.recycle_after_calls || memory_bytes > settings.recycle_above_bytes;
+        if worn && !self.worn.get() && self.made_at.elapsed() >= SHORTEST_LIFE {
+            self.worn.set(true);
+            if let Some(whom) = self.tell_when_worn.get() {
+                whom.notify_one();
+            }
+            let (filter, generation) = (&**self.generation.label(), self.generation.digest().short());
+            tracing::info!(filter, generation, calls, memory_bytes, "a filter instance is replaced");
+        }
     }
 
     /// The call that is being made, if any, and those that wait.
@@ -228,15 +271,17 @@ impl Occupied<'_> {
         match result {
             Ok(answer) => {
                 let ending = ending(&answer);
-                if let Some(body) = &mut self.body {
+                let mut body = self.body.take();
+                if let Some(body) = &mut body {
                     let host = body.store.data_mut();
                     if ending == Ending::Refuse {
                         host.orders.discard();
                     } else {
                         host.carry_out(hook);
                     }
+                    self.instance.wear(host.limiter.used_bytes());
                 }
-                self.instance.body.set(self.body.take());
+                self.instance.body.set(body);
                 tally.count(hook, ending, took);
                 Ok(answer)
             }

@@ -99,6 +99,11 @@ impl Limiter {
     pub(super) fn new(limits: &Limits, gauge: IntGauge) -> Self {
         Self { limit_bytes: limits.memory_bytes, used_bytes: 0, growing_bytes: 0, gauge }
     }
+
+    /// Of all memories.
+    pub(super) fn used_bytes(&self) -> usize {
+        self.used_bytes
+    }
 }
 
 impl ResourceLimiter for Limiter {

@@ -1,38 +1,41 @@
 //! One filter of one connection: its session in an instance, and what happens when that instance is lost.
 
+mod faults;
 mod late;
+mod seat;
 mod shadowed;
 
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    time::Duration,
 };
 
 use tokio::time::Instant;
 use wasmtime::{Store, component::ResourceAny};
 
+use faults::tried;
+use seat::Seat;
+
 use super::{
     Closer, OpeningRequest,
     bindings::{
-        exports::wsgate::filter::handler::{
-            Admission as Admitted, Guest, Interest as Declared, Rejection, ResumeCause,
-        },
+        exports::wsgate::filter::handler::{Admission as Admitted, Guest, Rejection, ResumeCause},
         wsgate::filter::types::{CloseInfoParam, CloseInfoResult, Refusal, Verdict},
     },
-    fault::{Fault, FaultKind},
+    client::ClientKey,
+    fault::{Fault, FaultKind, Occasion},
     host::Host,
     instance::Unanswered,
     interest::Interest,
-    pool::{Place, Pool},
+    pool::{Claim, Pool},
     request::with_handshake,
+    room::Ticket,
     shadow::Shadow,
     tally::{Ending, Hook},
     turn::Turn,
 };
-use crate::{
-    config::OnStateLoss,
-    message::{CloseFrame, Direction, Message},
-};
+use crate::message::{CloseFrame, Direction, Message};
 
 /// One filter of one connection.
 pub(super) struct Member {
@@ -47,22 +50,13 @@ pub(super) struct Member {
     late: Cell<bool>,
     /// Another generation that is asked after it, and never obeyed.
     shadow: RefCell<Option<Shadow>>,
-}
-
-enum Seat {
-    Taken(Rc<Session>),
-    /// Its instance died: the next call resumes it in another.
-    Lost,
-    /// The connection is over.
-    Left,
-}
-
-/// A guest session. Abandoned, not leaked, when dropped without [`Session::release`].
-struct Session {
-    place: Place,
-    handle: ResourceAny,
-    key: usize,
-    released: Cell<bool>,
+    client: ClientKey,
+    /// For reports of faults.
+    last_message: Cell<Option<(Direction, usize)>>,
+    /// The client's messages ended too many instances: its session ends whatever `failure_policy` says.
+    refused: Cell<bool>,
+    /// The session cannot leave its instance, although that is to be replaced.
+    stays: Cell<bool>,
 }
 
 /// Why there is no answer.
@@ -82,6 +76,10 @@ pub(super) enum Opened {
     Failed(Member, Fault),
     /// There is no instance for it.
     NoRoom(Fault),
+    /// The breaker is open, and nobody was asked. The member has no session yet.
+    Broken(Member, Fault),
+    /// The client is refused for so long.
+    ClientRefused(Duration),
 }
 
 /// What `resume` came to, in a chain that moves.
@@ -93,6 +91,7 @@ pub(super) enum Resumed {
 
 impl Member {
     fn new(pool: Rc<Pool>, request: Rc<OpeningRequest>) -> Self {
+        let client = request.client.ip().into();
         Self {
             pool,
             request,
@@ -102,18 +101,33 @@ impl Member {
             seating: Rc::default(),
             late: Cell::new(false),
             shadow: RefCell::default(),
+            client,
+            last_message: Cell::default(),
+            refused: Cell::default(),
+            stays: Cell::default(),
         }
     }
 
     /// Asks the filter whether the connection may open.
     pub(super) async fn open(pool: Rc<Pool>, request: Rc<OpeningRequest>) -> Opened {
         let member = Self::new(pool, request);
+        if let Some(left) = member.generation().clients().refused_for(member.client, std::time::Instant::now()) {
+            return Opened::ClientRefused(left);
+        }
+        let attempt = match member.enter() {
+            Ok(attempt) => attempt,
+            Err(fault) => {
+                let declared = member.generation().interest.get().copied();
+                member.interest.set(declared.unwrap_or_default());
+                return Opened::Broken(member, fault);
+            }
+        };
         let ending = |answer: &Result<Admitted, Refusal>| match answer {
             Ok(_) => Ending::Admit,
             Err(_) => Ending::Refuse,
         };
         loop {
-            let place = match member.pool.place().await {
+            let place = match member.pool.place(Claim::Open).await {
                 Ok(place) => place,
                 Err(fault) => return Opened::NoRoom(fault),
             };
@@ -121,31 +135,69 @@ impl Member {
             let answer = member.begin(&place, Hook::Open, ending, async |store, guest, request| {
                 with_handshake(request, async |handshake| guest.call_open(store, handshake).await).await
             });
-            match answer.await {
+            let answer = answer.await;
+            if let Err(Unanswered::Gone) = &answer {
+                continue;
+            }
+            if let Some(attempt) = attempt {
+                if answer.is_ok() { attempt.succeeded() } else { attempt.failed() }
+            }
+            return match answer {
                 Ok((key, Ok(admitted))) => {
                     member.take_seat(place, admitted.session, key, admitted.interest.as_ref());
-                    return Opened::Admitted(member, Box::new(admitted));
+                    Opened::Admitted(member, Box::new(admitted))
                 }
-                Ok((_, Err(refusal))) => return Opened::Refused(refusal),
-                Err(Unanswered::Fault(fault)) => return Opened::Failed(member, fault),
-                Err(Unanswered::Gone) => {}
-            }
+                Ok((_, Err(refusal))) => Opened::Refused(refusal),
+                Err(Unanswered::Fault(fault)) => Opened::Failed(member, fault),
+                Err(Unanswered::Gone) => Opened::NoRoom(Fault::new(FaultKind::Instance, "its instance is gone")),
+            };
         }
     }
 
-    /// Takes over a connection that is open already.
+    /// Takes over a connection that is open already; in an instance of its own if there is a ticket for one.
     pub(super) async fn resume(
         pool: Rc<Pool>,
         request: Rc<OpeningRequest>,
         state: Option<Vec<u8>>,
         cause: ResumeCause,
+        ticket: Option<Ticket>,
     ) -> Resumed {
         let member = Self::new(pool, request);
-        match member.resume_seat(state.as_deref(), cause).await {
+        let attempt = match member.enter() {
+            Ok(attempt) => attempt,
+            Err(fault) => return Resumed::Fault(fault),
+        };
+        let resumed = member.resume_seat(state.as_deref(), cause, ticket).await;
+        match (attempt, &resumed) {
+            (Some(attempt), Ok(_)) => attempt.succeeded(),
+            (Some(attempt), Err(_)) => attempt.failed(),
+            (None, _) => {}
+        }
+        match resumed {
             Ok(Ok(())) => Resumed::Member(member),
             Ok(Err(rejection)) => Resumed::Rejected(rejection),
             Err(fault) => Resumed::Fault(fault),
         }
+    }
+
+    pub(super) fn pool(&self) -> &Rc<Pool> {
+        &self.pool
+    }
+
+    /// Is the instance of this session to be replaced, and can the session leave it?
+    pub(super) fn is_worn(&self) -> bool {
+        let worn = matches!(&*self.seat.borrow(), Seat::Taken(session) if session.place.instance().is_worn());
+        worn && !self.stays.get()
+    }
+
+    /// The session did not get away from its instance: it stays there.
+    pub(super) fn stay(&self) {
+        self.stays.set(true);
+    }
+
+    /// Does the session end because its client's messages ended too many instances?
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.get()
     }
 
     /// `on-message`, in a fresh instance where the session's own is lost.
@@ -154,18 +206,29 @@ impl Member {
         direction: Direction,
         message: &Message,
     ) -> Result<Result<Verdict, String>, NoAnswer> {
-        loop {
+        self.last_message.set(Some((direction, message.len())));
+        let attempt = self.enter().map_err(NoAnswer::Fault)?;
+        let result = loop {
             let session = match self.session() {
                 Some(session) => session,
                 // Boxed: it is rare, and large.
-                None => Box::pin(self.find_seat()).await?,
+                None => match Box::pin(self.find_seat()).await {
+                    Ok(session) => session,
+                    Err(none) => break Err(none),
+                },
             };
             let instance = session.place.instance();
             match instance.on_message(session.handle, session.key, direction, message).await {
-                Ok(answer) => return Ok(answer),
-                Err(unanswered) => self.unanswered(&session, unanswered)?,
+                Ok(answer) => break Ok(answer),
+                Err(unanswered) => {
+                    if let Err(none) = self.unanswered(&session, unanswered, direction == Direction::ToUpstream) {
+                        break Err(none);
+                    }
+                }
             }
-        }
+        };
+        tried(attempt, &result);
+        result
     }
 
     /// Makes another call, in a fresh instance where the session's own is lost.
@@ -175,11 +238,16 @@ impl Member {
         ending: impl Fn(&R) -> Ending,
         call: impl AsyncFn(&mut Store<Host>, &Guest, ResourceAny) -> wasmtime::Result<R>,
     ) -> Result<R, NoAnswer> {
-        loop {
+        // What a session leaves behind may be had from a filter that is not called any more: the next one waits for it.
+        let attempt = if hook == Hook::Save { None } else { self.enter().map_err(NoAnswer::Fault)? };
+        let result = loop {
             let session = match self.session() {
                 Some(session) => session,
                 // Boxed: it is rare, and large.
-                None => self.find_seat().await?,
+                None => match Box::pin(self.find_seat()).await {
+                    Ok(session) => session,
+                    Err(none) => break Err(none),
+                },
             };
             let made = session
                 .place
@@ -187,19 +255,16 @@ impl Member {
                 .call(hook, Some(session.key), &ending, async |store, guest| call(store, guest, session.handle).await)
                 .await;
             match made {
-                Ok(answer) => return Ok(answer),
-                Err(unanswered) => self.unanswered(&session, unanswered)?,
+                Ok(answer) => break Ok(answer),
+                Err(unanswered) => {
+                    if let Err(none) = self.unanswered(&session, unanswered, false) {
+                        break Err(none);
+                    }
+                }
             }
-        }
-    }
-
-    /// The session is lost. Unless it was the call itself that failed, it may be made again elsewhere.
-    fn unanswered(&self, session: &Rc<Session>, unanswered: Unanswered) -> Result<(), NoAnswer> {
-        self.lose(session);
-        match unanswered {
-            Unanswered::Gone => Ok(()),
-            Unanswered::Fault(fault) => Err(NoAnswer::Fault(fault)),
-        }
+        };
+        tried(attempt, &result);
+        result
     }
 
     /// State for the next generation. There is none where the instance was lost, if that may be.
@@ -221,7 +286,7 @@ impl Member {
     pub(super) async fn close(&self, by: Closer, frame: &CloseFrame) {
         self.close_shadow(by, frame);
         let Some(session) = self.leave() else { return };
-        if self.interest.get().close() {
+        if self.interest.get().close() && self.generation().breaker().is_closed() {
             let info = CloseInfoParam { code: frame.code_or_1005(), reason: &frame.reason };
             let ending = |&(): &()| Ending::Ok;
             let made = session.place.instance().call(Hook::OnClose, Some(session.key), ending, async |store, guest| {
@@ -229,7 +294,7 @@ impl Member {
             });
             if let Err(Unanswered::Fault(fault)) = made.await {
                 self.log(&fault, Hook::OnClose);
-                self.pool.lost(session.place.instance());
+                self.ended(session.place.instance(), false);
             }
         }
         self.release(&session).await;
@@ -244,152 +309,7 @@ impl Member {
 
     /// Logs and counts a fault of this filter on this connection.
     pub(super) fn log(&self, fault: &Fault, hook: Hook) {
-        fault.log(self.generation(), hook, &self.request.connection);
-    }
-
-    fn session(&self) -> Option<Rc<Session>> {
-        match &*self.seat.borrow() {
-            Seat::Taken(session) => Some(session.clone()),
-            Seat::Lost | Seat::Left => None,
-        }
-    }
-
-    fn leave(&self) -> Option<Rc<Session>> {
-        match self.seat.replace(Seat::Left) {
-            Seat::Taken(session) => Some(session),
-            Seat::Lost | Seat::Left => None,
-        }
-    }
-
-    async fn release(&self, session: &Session) {
-        session.released.set(true);
-        let instance = session.place.instance();
-        if let Err(Unanswered::Fault(fault)) = instance.release(session.handle, session.key).await {
-            self.log(&fault, Hook::Release);
-            self.pool.lost(instance);
-        }
-    }
-
-    /// The instance of this session died.
-    fn lose(&self, session: &Rc<Session>) {
-        self.pool.lost(session.place.instance());
-        let mut seat = self.seat.borrow_mut();
-        if matches!(&*seat, Seat::Taken(known) if Rc::ptr_eq(known, session)) {
-            *seat = Seat::Lost;
-        }
-    }
-
-    async fn find_seat(&self) -> Result<Rc<Session>, NoAnswer> {
-        let _seating = self.seating.take().await;
-        if let Some(session) = self.session() {
-            return Ok(session);
-        }
-        if matches!(&*self.seat.borrow(), Seat::Left) {
-            return Err(NoAnswer::Left);
-        }
-        let cause = if self.late.get() {
-            ResumeCause::Added
-        } else {
-            self.state_may_be_lost().map_err(NoAnswer::Fault)?;
-            ResumeCause::Fault
-        };
-        match self.resume_seat(None, cause).await {
-            Ok(Ok(())) => self.session().ok_or(NoAnswer::Left),
-            Ok(Err(Rejection::Close(info))) => Err(NoAnswer::Close(info)),
-            Ok(Err(Rejection::KeepOld(text))) => {
-                let cause = format!("keep-old is no answer where there is nothing old: {text}");
-                Err(NoAnswer::Fault(Fault::new(FaultKind::Verdict, cause)))
-            }
-            Err(fault) => Err(NoAnswer::Fault(fault)),
-        }
-    }
-
-    fn state_may_be_lost(&self) -> Result<(), Fault> {
-        match self.generation().settings().on_state_loss {
-            OnStateLoss::Resume => Ok(()),
-            OnStateLoss::Close => {
-                let cause = "the instance of this session was lost with its state";
-                Err(Fault::new(FaultKind::StateLoss, cause))
-            }
-        }
-    }
-
-    async fn resume_seat(&self, state: Option<&[u8]>, cause: ResumeCause) -> Result<Result<(), Rejection>, Fault> {
-        let ending = |answer: &Result<_, Rejection>| match answer {
-            Ok(_) => Ending::Ok,
-            Err(Rejection::Close(_)) => Ending::Close,
-            Err(Rejection::KeepOld(_)) => Ending::KeepOld,
-        };
-        loop {
-            let place = self.pool.place().await?;
-            let answer = self.begin(&place, Hook::Resume, ending, async |store, guest, request| {
-                with_handshake(request, async |handshake| guest.call_resume(store, handshake, state, cause).await).await
-            });
-            match answer.await {
-                Ok((key, Ok(resumed))) => {
-                    self.take_seat(place, resumed.session, key, resumed.interest.as_ref());
-                    return Ok(Ok(()));
-                }
-                Ok((_, Err(rejection))) => return Ok(Err(rejection)),
-                Err(Unanswered::Fault(fault)) => return Err(fault),
-                Err(Unanswered::Gone) => {}
-            }
-        }
-    }
-
-    /// A call that may make a session: `open` or `resume`. Answers the key that the session has from then on.
-    async fn begin<R, E>(
-        &self,
-        place: &Place,
-        hook: Hook,
-        ending: impl FnOnce(&Result<R, E>) -> Ending,
-        call: impl AsyncFnOnce(&mut Store<Host>, &Guest, &OpeningRequest) -> wasmtime::Result<Result<R, E>>,
-    ) -> Result<(usize, Result<R, E>), Unanswered> {
-        let instance = place.instance();
-        let made = async {
-            instance.sweep().await?;
-            instance
-                .call(
-                    hook,
-                    None,
-                    |(_, answer)| ending(answer),
-                    async |store, guest| {
-                        let key = store.data_mut().add_connection(&self.request);
-                        store.data_mut().enter(Some(key));
-                        let answer = call(store, guest, &self.request).await?;
-                        if answer.is_err() {
-                            store.data_mut().remove_connection(key);
-                        }
-                        Ok((key, answer))
-                    },
-                )
-                .await
-        };
-        made.await.inspect_err(|_| self.pool.lost(instance))
-    }
-
-    fn take_interest(&self, place: &Place, declared: Option<&Declared>) {
-        let interest = declared.map_or_else(|| place.instance().interest(), Interest::new);
-        self.interest.set(interest);
-        self.ticked(Instant::now());
-    }
-
-    fn take_seat(&self, place: Place, handle: ResourceAny, key: usize, declared: Option<&Declared>) {
-        self.take_interest(&place, declared);
-        self.late.set(false);
-        let session = Session { place, handle, key, released: Cell::new(false) };
-        // A connection that ended meanwhile keeps its empty seat; the session is then abandoned.
-        let mut seat = self.seat.borrow_mut();
-        if !matches!(&*seat, Seat::Left) {
-            *seat = Seat::Taken(Rc::new(session));
-        }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if !self.released.get() {
-            self.place.instance().abandon(self.handle, self.key);
-        }
+        let connection = &*self.request.connection;
+        fault.log(self.generation(), Occasion { hook, connection, last_message: self.last_message.get() });
     }
 }

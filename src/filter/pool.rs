@@ -8,14 +8,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     catalogue::Catalogue,
-    fault::{Fault, FaultKind},
-    generation::Generation,
+    fault::{Fault, FaultKind, Occasion},
+    generation::{Generation, Role},
     instance::Instance,
     live::Live,
+    room::{NoRoom, Purpose, Ticket},
     tally::Hook,
     turn::Turn,
 };
@@ -27,14 +28,20 @@ pub struct Instances {
     kept: RefCell<Vec<Rc<Pool>>>,
     /// Also those whose last sessions are still here, by serial number.
     known: RefCell<HashMap<u64, Weak<Pool>>>,
+    /// A shared instance is to be replaced.
+    worn: Rc<Notify>,
 }
 
 impl Instances {
     /// Called once on each worker, inside its runtime: the first instances are made in the background.
     #[must_use]
     pub fn new(_catalogue: &Catalogue, live: Arc<Live>) -> Rc<Self> {
-        let instances =
-            Rc::new(Self { live: RefCell::new(live.clone()), kept: RefCell::default(), known: RefCell::default() });
+        let instances = Rc::new(Self {
+            live: RefCell::new(live.clone()),
+            kept: RefCell::default(),
+            known: RefCell::default(),
+            worn: Rc::default(),
+        });
         instances.publish(live);
         instances
     }
@@ -43,6 +50,12 @@ impl Instances {
     #[must_use]
     pub fn live(&self) -> Arc<Live> {
         self.live.borrow().clone()
+    }
+
+    /// Waits until an instance is to be replaced, and its sessions are to be woken so that they move to another. Those that
+    /// speak find it out by themselves, see [`super::Chain::is_worn`].
+    pub async fn worn(&self) {
+        self.worn.notified().await;
     }
 
     /// Something else is live from now on. Instances of new generations are made in the background, those of old ones
@@ -71,7 +84,7 @@ impl Instances {
         if let Some(pool) = known.get(&generation.serial()).and_then(Weak::upgrade) {
             return pool;
         }
-        let pool = Rc::new(Pool::new(generation.clone()));
+        let pool = Rc::new(Pool::new(generation.clone(), self.worn.clone()));
         known.insert(generation.serial(), Rc::downgrade(&pool));
         pool
     }
@@ -84,8 +97,19 @@ pub(super) struct Pool {
     /// Instances are made one after the other.
     making: Rc<Turn>,
     losses: Cell<Losses>,
+    worn: Rc<Notify>,
     /// Not live: nothing is kept for sessions to come.
     retired: Cell<bool>,
+}
+
+/// By what right a session asks for an instance.
+pub(super) enum Claim {
+    /// It is new, and may be turned away.
+    Open,
+    /// It is open already.
+    Keep,
+    /// It has the room for an instance of its own.
+    Room(Ticket),
 }
 
 /// A session's place in an instance, given back when dropped.
@@ -95,9 +119,10 @@ pub(super) struct Place {
 }
 
 impl Pool {
-    fn new(generation: Arc<Generation>) -> Self {
+    fn new(generation: Arc<Generation>, worn: Rc<Notify>) -> Self {
         Self {
             generation,
+            worn,
             instances: RefCell::default(),
             making: Rc::default(),
             losses: Cell::default(),
@@ -109,11 +134,24 @@ impl Pool {
         &self.generation
     }
 
-    /// A place in the least busy instance; in a new one where all are full or there is none.
+    /// A place in the least busy instance; in a new one where all are full or there is none. Where instances are not
+    /// shared, always in a new one, that nobody else finds.
     ///
     /// # Errors
     /// No instance can be made, or not yet, because too many were lost.
-    pub(super) async fn place(self: &Rc<Self>) -> Result<Place, Fault> {
+    pub(super) async fn place(self: &Rc<Self>, claim: Claim) -> Result<Place, Fault> {
+        if self.generation.is_isolated() {
+            let (room, maps) = (&self.generation.engine().room, self.generation.maps());
+            let ticket = match claim {
+                Claim::Open | Claim::Keep if self.generation.role() == Role::Shadow => {
+                    room.try_take(maps, Purpose::Shadow)?
+                }
+                Claim::Open => room.try_take(maps, Purpose::Open)?,
+                Claim::Keep => room.take(maps).await?,
+                Claim::Room(ticket) => ticket,
+            };
+            return Ok(Place::new(self, self.instantiate(ticket).await?));
+        }
         if let Some(instance) = self.choose(self.generation.instances_wanted()) {
             return Ok(Place::new(self, instance));
         }
@@ -125,24 +163,31 @@ impl Pool {
         Ok(Place::new(self, self.make().await?))
     }
 
-    /// An instance died.
-    pub(super) fn lost(&self, instance: &Rc<Instance>) {
+    /// An instance died. `slow` is to be true unless something else keeps whoever is to blame from doing it again: then
+    /// the next ones are made ever later, and the sessions of those wait.
+    pub(super) fn lost(&self, instance: &Rc<Instance>, slow: bool) {
         let mut instances = self.instances.borrow_mut();
         if let Some(at) = instances.iter().position(|known| Rc::ptr_eq(known, instance)) {
             instances.swap_remove(at);
-            self.losses.update(|losses| losses.one_more(Instant::now()));
+            if slow {
+                self.losses.update(|losses| losses.one_more(Instant::now()));
+            }
         }
     }
 
     /// Makes the instances that are to be there from the start.
     async fn warm(self: Rc<Self>) {
+        if self.generation.is_isolated() {
+            return;
+        }
         while !self.retired.get() && self.instances.borrow().len() < self.generation.instances_wanted() {
             let _making = self.making.take().await;
             if self.instances.borrow().len() >= self.generation.instances_wanted() {
                 return;
             }
             if let Err(fault) = self.make().await {
-                fault.log(&self.generation, Hook::Init, "-");
+                let occasion = Occasion { hook: Hook::Init, connection: "-", last_message: None };
+                fault.log(&self.generation, occasion);
                 return;
             }
         }
@@ -151,32 +196,33 @@ impl Pool {
     /// None where all are full, or where there are fewer than wanted and all are in use.
     fn choose(&self, wanted: usize) -> Option<Rc<Instance>> {
         let instances = self.instances.borrow();
-        if instances.len() < wanted && instances.iter().all(|instance| instance.sessions.get() > 0) {
+        let good = || instances.iter().filter(|instance| !instance.is_dead() && !instance.is_worn());
+        if good().count() < wanted && good().all(|instance| instance.sessions.get() > 0) {
             return None;
         }
         let full = self.generation.limits().sessions;
-        let free = instances.iter().filter(|instance| !instance.is_dead() && instance.sessions.get() < full);
+        let free = good().filter(|instance| instance.sessions.get() < full);
         free.min_by_key(|instance| (instance.sessions.get(), instance.busy())).cloned()
     }
 
-    /// Called in turn.
+    /// A shared instance. Called in turn.
     async fn make(&self) -> Result<Rc<Instance>, Fault> {
+        let ticket = self.generation.engine().room.try_take(self.generation.maps(), Purpose::Keep)?;
+        let instance = self.instantiate(ticket).await?;
+        instance.tell_when_worn(&self.worn);
+        self.instances.borrow_mut().push(instance.clone());
+        Ok(instance)
+    }
+
+    async fn instantiate(&self, ticket: Ticket) -> Result<Rc<Instance>, Fault> {
         if let Some(at) = self.losses.get().not_before() {
             if at > Instant::now() + self.generation.limits().call.wait {
                 return Err(Fault::new(FaultKind::Instance, "too many instances were lost; waiting before the next"));
             }
             tokio::time::sleep_until(at).await;
         }
-        match Instance::make(&self.generation).await {
-            Ok(instance) => {
-                self.instances.borrow_mut().push(instance.clone());
-                Ok(instance)
-            }
-            Err(fault) => {
-                self.losses.update(|losses| losses.one_more(Instant::now()));
-                Err(fault)
-            }
-        }
+        let made = Instance::make(&self.generation, ticket).await;
+        made.inspect_err(|_| self.losses.update(|losses| losses.one_more(Instant::now())))
     }
 
     fn retire(&self) {
@@ -184,12 +230,12 @@ impl Pool {
         self.instances.borrow_mut().retain(|instance| instance.sessions.get() > 0);
     }
 
-    /// A session left: instances beyond those that are kept go with their last one.
+    /// A session left: instances beyond those that are kept go with their last one, and so do those that are replaced.
     fn left(&self, instance: &Rc<Instance>) {
         let mut instances = self.instances.borrow_mut();
         let keep = if self.retired.get() { 0 } else { self.generation.instances_wanted() };
         if instance.sessions.get() == 0
-            && instances.len() > keep
+            && (instances.len() > keep || instance.is_worn())
             && let Some(at) = instances.iter().position(|known| Rc::ptr_eq(known, instance))
         {
             instances.swap_remove(at);
@@ -217,30 +263,32 @@ impl Drop for Place {
     }
 }
 
-/// Slows down the making of instances that keep dying.
-#[derive(Clone, Copy, Default)]
-struct Losses {
-    recent: u32,
-    last: Option<Instant>,
+impl From<NoRoom> for Fault {
+    fn from(error: NoRoom) -> Self {
+        Self::new(FaultKind::Instance, error.to_string())
+    }
 }
 
-/// So many may be lost at once without a delay.
-const FREE_LOSSES: u32 = 5;
-const FIRST_DELAY: Duration = Duration::from_millis(5);
-/// Short: whoever kills instances on purpose must not make their neighbours wait. It still bounds what making them costs.
-const LAST_DELAY: Duration = Duration::from_millis(50);
-/// After so long without one, losses are forgotten.
-const FORGET_AFTER: Duration = Duration::from_secs(10);
+/// Slows down the making of instances that keep dying: so many may be lost at once, and then so many a second. That
+/// bounds what making them costs, and one client that ends ten a second delays nobody.
+#[derive(Clone, Copy, Default)]
+struct Losses {
+    /// When the last loss is paid for, at one each [`BETWEEN_LOSSES`].
+    paid: Option<Instant>,
+}
+
+const BETWEEN_LOSSES: Duration = Duration::from_millis(50);
+/// Losses that are not paid for yet and delay nothing, as time.
+const FREE_LOSSES: Duration = Duration::from_secs(1);
 
 impl Losses {
     fn one_more(self, now: Instant) -> Self {
-        let forget = self.last.is_some_and(|last| now.duration_since(last) > FORGET_AFTER);
-        Self { recent: if forget { 1 } else { self.recent.saturating_add(1) }, last: Some(now) }
+        Self { paid: Some(self.paid.map_or(now, |paid| paid.max(now)) + BETWEEN_LOSSES) }
     }
 
+    /// Where the next instance has to wait.
     fn not_before(self) -> Option<Instant> {
-        let doublings = self.recent.checked_sub(FREE_LOSSES + 1)?;
-        let delay = FIRST_DELAY.saturating_mul(1 << doublings.min(16)).min(LAST_DELAY);
-        Some(self.last? + delay)
+        let at = self.paid?.checked_sub(FREE_LOSSES)?;
+        (at > Instant::now()).then_some(at)
     }
 }

@@ -21,7 +21,7 @@ use super::{
     Closer, OpeningRequest,
     bindings::{exports::wsgate::filter::handler::ResumeCause, wsgate::filter::types::Verdict},
     control::Control,
-    fault::Fault,
+    fault::{Fault, Occasion},
     interest::Interest,
     member::{Member, NoAnswer, Opened, Resumed},
     pool::Pool,
@@ -206,7 +206,13 @@ impl Task {
         };
         loop {
             match self.next().await {
-                Next::Compare(waiting) => self.compare(&member, waiting).await,
+                Next::Compare(waiting) => {
+                    self.compare(&member, waiting).await;
+                    if member.is_worn() {
+                        let pool = member.pool().clone();
+                        member = self.moved(member, pool).await;
+                    }
+                }
                 Next::Move(pool) => member = self.moved(member, pool).await,
                 Next::End(end) => {
                     self.line.over.set(true);
@@ -231,7 +237,8 @@ impl Task {
     async fn open(&self, pool: Rc<Pool>, served: &Answer) -> Option<Member> {
         let opened = Member::open(pool.clone(), self.request.clone()).await;
         if let Opened::NoRoom(fault) = &opened {
-            fault.log(pool.generation(), Hook::Open, &self.request.connection);
+            let occasion = Occasion { hook: Hook::Open, connection: &self.request.connection, last_message: None };
+            fault.log(pool.generation(), occasion);
             self.tally().count(Compared::Fault);
             return None;
         }
@@ -241,11 +248,11 @@ impl Task {
                 self.line.interest.set(Some(member.interest()));
                 Some(member)
             }
-            Opened::Failed(member, fault) => {
+            Opened::Failed(member, fault) | Opened::Broken(member, fault) => {
                 member.log(&fault, Hook::Open);
                 Some(member)
             }
-            Opened::Refused(_) | Opened::NoRoom(_) => None,
+            Opened::Refused(_) | Opened::NoRoom(_) | Opened::ClientRefused(_) => None,
         }
     }
 
@@ -303,14 +310,14 @@ impl Task {
 
     /// As sessions move: any failure keeps what there was.
     async fn moved(&self, member: Member, pool: Rc<Pool>) -> Member {
-        if pool.generation().serial() == member.generation().serial() {
+        if pool.generation().serial() == member.generation().serial() && !member.is_worn() {
             return member;
         }
         let state = match member.save().await {
             Ok(state) => state,
             Err(fault) => return self.stays(member, Some(fault), Hook::Save),
         };
-        match Member::resume(pool, self.request.clone(), state, ResumeCause::Reload).await {
+        match Member::resume(pool, self.request.clone(), state, ResumeCause::Reload, None).await {
             Resumed::Member(newer) => {
                 member.release_moved().await;
                 self.line.interest.set(Some(newer.interest()));
@@ -322,6 +329,7 @@ impl Task {
     }
 
     fn stays(&self, member: Member, fault: Option<Fault>, hook: Hook) -> Member {
+        member.stay();
         if let Some(fault) = fault {
             member.log(&fault, hook);
             self.tally().count(Compared::Fault);

@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     env, fs,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
     rc::Rc,
@@ -17,7 +18,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Admission, Catalogue, Chain, Compiler, Effect, FilterStatus, Instances, Live, LoadError, NotAdmitted,
-    OpeningRequest, Outcome, engine::Code,
+    OpeningRequest, Outcome,
+    engine::{Code, Engine},
 };
 use crate::{
     config::{
@@ -71,6 +73,7 @@ fn build_guests() -> PathBuf {
 pub(super) struct Bed {
     pub(super) folder: tempfile::TempDir,
     pub(super) config: Config,
+    pub(super) holding: Option<usize>,
 }
 
 impl Bed {
@@ -95,7 +98,13 @@ impl Bed {
             stores: BTreeMap::new(),
             routes: Vec::new(),
         };
-        Self { folder, config }
+        Self { folder, config, holding: None }
+    }
+
+    /// As in a process that holds so many instances.
+    pub(super) fn holding(mut self, instances: usize) -> Self {
+        self.holding = Some(instances);
+        self
     }
 
     /// A filter made from a guest, with its configuration.
@@ -181,7 +190,13 @@ impl Bed {
         let state_dir = Arc::new(StateDir::new(self.config.server.state_dir.clone()));
         let compiler = Compiler::in_process(state_dir.clone());
         let hub = Hub::new(1 << 20, metrics.topics());
-        let catalogue = Catalogue::start(&Arc::new(self.config), &metrics, compiler, &hub)?;
+        let config = Arc::new(self.config);
+        let catalogue = match self.holding {
+            None => Catalogue::start(&config, &metrics, compiler, &hub)?,
+            Some(instances) => {
+                Catalogue::start_with(Engine::holding(instances, &config, &metrics, compiler, &hub)?, &config)?
+            }
+        };
         keep_compiled(&catalogue.subscribe().borrow());
         Ok(Started { folder: self.folder, catalogue, hub, metrics, _state_dir: ClosedAtLast(state_dir) })
     }
@@ -293,8 +308,17 @@ impl Worker {
     }
 
     pub(super) async fn try_open(&self) -> Result<(Chain, Admission), NotAdmitted> {
+        self.try_open_from(opening_request().client).await
+    }
+
+    /// Opens a connection from this address.
+    pub(super) async fn open_from(&self, client: impl Into<IpAddr>) -> Chain {
+        self.try_open_from((client.into(), 1234).into()).await.unwrap().0
+    }
+
+    pub(super) async fn try_open_from(&self, client: SocketAddr) -> Result<(Chain, Admission), NotAdmitted> {
         let spec = self.instances.live().chain("main");
-        Chain::open(self.instances.clone(), spec, Rc::new(opening_request())).await
+        Chain::open(self.instances.clone(), spec, Rc::new(OpeningRequest { client, ..opening_request() })).await
     }
 
     /// Moves a session to what is live. Answers whether it moved.

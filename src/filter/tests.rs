@@ -1,6 +1,8 @@
 //! Filters end to end below the session: real guests, real files, one worker.
 
+mod breaker;
 mod canary;
+mod candidate_faults;
 mod catalogue;
 mod compiled;
 mod faults;
@@ -14,7 +16,10 @@ mod migrate;
 mod open;
 mod order;
 mod modes;
+mod own_instances;
+mod recycling;
 mod refused;
+mod reports;
 mod rollback;
 mod shadow;
 mod speed;

@@ -1,6 +1,6 @@
 //! How an opening request is answered when not with 101: a status and a short problem body (RFC 9457).
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
@@ -185,6 +185,15 @@ impl Refusal {
         Self::problem(HandshakeResult::Limited, StatusCode::TOO_MANY_REQUESTS, None)
     }
 
+    /// 429 for so long, which is rounded up and stretched by up to a quarter: whoever was refused with others does not come
+    /// back with them.
+    fn limited_for(time: Duration) -> Self {
+        let seconds = time.as_secs() + 1;
+        let mut refusal = Self::limited();
+        refusal.headers = vec![(header::RETRY_AFTER, rand::random_range(seconds..=seconds + seconds / 4 + 1).into())];
+        refusal
+    }
+
     /// 503.
     #[must_use]
     pub fn unavailable() -> Self {
@@ -276,6 +285,7 @@ impl From<NotAdmitted> for Refusal {
                 Self::problem(HandshakeResult::FilterFault, StatusCode::INTERNAL_SERVER_ERROR, None)
             }
             NotAdmitted::Closed { filter: _ } | NotAdmitted::Capacity { filter: _ } => Self::unavailable(),
+            NotAdmitted::Client { filter: _, retry_after } => Self::limited_for(retry_after),
         }
     }
 }

@@ -81,12 +81,18 @@ impl Filters {
     fn look(&mut self, route: &str) {
         let Some((chain, instances)) = &self.chain else { return };
         let revision = self.registry.revision();
-        if self.migration.is_some() || self.seen_revision == revision {
+        let worn = chain.is_worn();
+        if self.migration.is_some() || (self.seen_revision == revision && !worn) {
             return;
         }
         self.seen_revision = revision;
         let live = instances.live().chain(route);
-        self.wanted = (!chain.is_settled(&live)).then_some(live);
+        if !chain.is_settled(&live) {
+            self.wanted = Some(live);
+        } else {
+            // To other instances of the same filters.
+            self.wanted = worn.then(|| chain.spec().clone());
+        }
     }
 
     /// Tells the filters of the end. What is under way in them is polled to its end first, by the worker.

@@ -44,6 +44,7 @@ pub struct Metrics {
     filter_instances: IntGaugeVec,
     filter_memory_bytes: IntGaugeVec,
     filter_missing: IntGaugeVec,
+    filter_breaker_open: IntGaugeVec,
     filter_mode: IntGaugeVec,
     filter_shadow_total: IntCounterVec,
     filter_reloads_total: IntCounterVec,
@@ -132,6 +133,12 @@ impl Metrics {
             )?,
             filter_instances: gauges(r, "filter_instances", "Live instances, all generations.", &["filter"])?,
             filter_memory_bytes: gauges(r, "filter_memory_bytes", "Linear memory of live instances.", &["filter"])?,
+            filter_breaker_open: gauges(
+                r,
+                "filter_breaker_open",
+                "Generations that are not called because they keep failing.",
+                &["filter"],
+            )?,
             filter_missing: gauges(r, "filter_missing", "1 while the file of a filter is away.", &["filter"])?,
             filter_mode: gauges(r, "filter_mode", "1 for the mode that the filter is in.", &["filter", "mode"])?,
             filter_shadow_total: counters(
@@ -289,6 +296,7 @@ impl Metrics {
             instances: self.filter_instances.with_label_values(&[filter]),
             memory_bytes: self.filter_memory_bytes.with_label_values(&[filter]),
             missing: self.filter_missing.with_label_values(&[filter]),
+            breaker_open: self.filter_breaker_open.with_label_values(&[filter]),
             calls_total: self.filter_calls_total.clone(),
             duration_seconds: self.filter_duration_seconds.clone(),
             faults_total: self.filter_faults_total.clone(),
@@ -409,6 +417,8 @@ pub struct FilterMetrics {
     pub memory_bytes: IntGauge,
     /// 1 while the file is away.
     pub missing: IntGauge,
+    /// Generations whose breaker is open.
+    pub breaker_open: IntGauge,
     calls_total: IntCounterVec,
     duration_seconds: HistogramVec,
     faults_total: IntCounterVec,

@@ -261,7 +261,14 @@ impl Gateway {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// Mappings of its address space.
+    /// Resident memory, of which what several mappings share counts once.
+    pub(crate) fn pss_kib(&self) -> u64 {
+        let rollup = fs::read_to_string(self.proc("smaps_rollup")).unwrap();
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Memory maps.
     pub(crate) fn maps(&self) -> usize {
         fs::read_to_string(self.proc("maps")).unwrap().lines().count()
     }

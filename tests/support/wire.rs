@@ -75,6 +75,25 @@ impl Wire {
         Self::client_of(TcpStream::connect(address).unwrap())
     }
 
+    /// A TCP connection from an address of this machine, such as 127.0.0.2, which is another client than 127.0.0.1.
+    pub(crate) fn connect_from(source: [u8; 4], address: SocketAddr) -> Self {
+        let connected = super::load::run(async {
+            let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.bind((source, 0).into())?;
+            socket.connect(address).await?.into_std()
+        });
+        let stream = connected.unwrap();
+        stream.set_nonblocking(false).unwrap();
+        Self::client_of(stream)
+    }
+
+    /// An open WebSocket from such an address; or the refusal.
+    pub(crate) fn try_open_from(source: [u8; 4], address: SocketAddr, path: &str) -> Result<Self, Response> {
+        let mut wire = Self::connect_from(source, address);
+        let response = wire.ask(&request(address, path));
+        if response.status == 101 { Ok(wire) } else { Err(response) }
+    }
+
     /// The client's end.
     pub(crate) fn client_of(stream: TcpStream) -> Self {
         Self { masks: true, ..Self::server_of(stream) }

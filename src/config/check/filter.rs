@@ -1,21 +1,28 @@
 //! `[filters.*]`, and names of filters wherever they are used.
 
 use std::{
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::{
     super::{
-        leaf::{At, Table},
+        leaf::{At, CountOrOff, SizeOrOff, Table},
         raw::{RawCandidate, RawFilter},
-        types::{Candidate, Filter},
+        types::{Candidate, Filter, Isolation},
+        units::show_size,
     },
     Checker, is_filter_name, known_names,
 };
 
 /// Chains are walked for each message.
 const MAX_CHAIN: usize = 64;
+
+/// A fresh instance a call would be the most expensive way to run a filter.
+const RECYCLE_CALLS: RangeInclusive<usize> = 100..=1_000_000_000_000;
+/// Fewer would let one client, which may have two addresses, close all others.
+const BREAKER_CLIENTS: RangeInclusive<usize> = 3..=64;
 
 const KIB: usize = 1 << 10;
 const GIB: usize = 1 << 30;
@@ -41,9 +48,11 @@ impl Checker<'_> {
         let sessions = raw.max_sessions_per_instance.as_ref();
         let millisecond = Duration::from_millis(1);
         let (canary, shadow) = self.candidates(raw, &file);
+        let memory_limit_bytes = self.size(raw.memory_limit.as_ref(), default.memory_limit_bytes, 64 * KIB..=4 * GIB);
         let filter = Filter {
             file,
             config: raw.config.as_ref().map_or(default.config, |at| self.filter_config(at)),
+            isolation: raw.isolation.map_or(default.isolation, |word| word.0),
             instances: raw.instances.as_ref().map(|at| self.count(Some(at), 1, 1..=1024)),
             max_sessions_per_instance: self.count(sessions, default.max_sessions_per_instance, 1..=1_000_000),
             failure_policy: raw.failure_policy.map_or(default.failure_policy, |word| word.0),
@@ -51,12 +60,17 @@ impl Checker<'_> {
             on_state_loss: raw.on_state_loss.map_or(default.on_state_loss, |word| word.0),
             cpu_timeout: self.time(raw.cpu_timeout.as_ref(), default.cpu_timeout, millisecond),
             wait_timeout: self.time(raw.wait_timeout.as_ref(), default.wait_timeout, millisecond),
-            memory_limit_bytes: self.size(raw.memory_limit.as_ref(), default.memory_limit_bytes, 64 * KIB..=4 * GIB),
+            memory_limit_bytes,
+            recycle_after_calls: self.count_or_off(raw.recycle_after_calls.as_ref(), None, RECYCLE_CALLS),
+            recycle_above_bytes: self.recycle_above(raw.recycle_above_memory.as_ref(), memory_limit_bytes),
+            max_client_faults: self.count_or_off(raw.max_client_faults.as_ref(), default.max_client_faults, 1..=1000),
+            breaker_clients: self.count_or_off(raw.breaker_clients.as_ref(), default.breaker_clients, BREAKER_CLIENTS),
             sha256: raw.sha256.map(|digest| digest.0),
             allow: self.allow(&raw.allow),
             canary,
             shadow,
         };
+        self.isolated(raw);
         (name.to_owned(), filter)
     }
 
@@ -91,6 +105,44 @@ impl Checker<'_> {
         }
         let percent = self.count(raw.percent.as_ref(), 0, 0..=100);
         Candidate { file, percent: u8::try_from(percent).unwrap_or(0) }
+    }
+
+    /// Keys that say how sessions share instances mean nothing where they do not.
+    fn isolated(&mut self, raw: &RawFilter) {
+        if raw.isolation.is_none_or(|word| word.0 == Isolation::Shared) {
+            return;
+        }
+        for at in [&raw.instances, &raw.max_sessions_per_instance].into_iter().flatten() {
+            self.warn(
+                at,
+                "has no effect with isolation = \"connection\": each session has an instance of its own".to_owned(),
+            );
+        }
+    }
+
+    fn count_or_off(
+        &mut self,
+        raw: Option<&At<CountOrOff>>,
+        default: Option<usize>,
+        accepted: RangeInclusive<usize>,
+    ) -> Option<usize> {
+        let Some(at) = raw else { return default };
+        if at.value.0.is_some_and(|count| !accepted.contains(&count)) {
+            let (least, most) = (accepted.start(), accepted.end());
+            self.refuse_as(at, format!("accepted; write a number from {least} to {most}, or \"off\""));
+        }
+        at.value.0
+    }
+
+    /// Beyond `memory_limit` the instance ends anyway.
+    fn recycle_above(&mut self, raw: Option<&At<SizeOrOff>>, memory_limit_bytes: usize) -> Option<usize> {
+        let at = raw?;
+        let accepted = 64 * KIB..=memory_limit_bytes;
+        if at.value.0.is_some_and(|bytes| !accepted.contains(&bytes)) {
+            let most = show_size(memory_limit_bytes);
+            self.refuse_as(at, format!("accepted; write a size from \"64KiB\" to memory_limit ({most:?}), or \"off\""));
+        }
+        at.value.0
     }
 
     fn default_file(&self, name: &str) -> PathBuf {

@@ -125,6 +125,7 @@ fn every_key_of_a_filter_reaches_its_place() {
         config: serde_json::json!({
             "patterns": ["\\d{16}$"], "depth": 3, "since": "2026-01-01", "nested": { "on": true, "ratio": 0.5 }
         }),
+        isolation: Isolation::Shared,
         instances: Some(2),
         max_sessions_per_instance: 10,
         failure_policy: FailurePolicy::FailOpen,
@@ -133,6 +134,10 @@ fn every_key_of_a_filter_reaches_its_place() {
         cpu_timeout: Duration::from_millis(5),
         wait_timeout: seconds(1),
         memory_limit_bytes: 16 << 20,
+        recycle_after_calls: Some(1_000_000),
+        recycle_above_bytes: Some(8 << 20),
+        max_client_faults: Some(20),
+        breaker_clients: None,
         sha256: Some(sha256.try_into().unwrap()),
         allow: Allow {
             upstreams: vec!["billing".to_owned()],
@@ -145,7 +150,9 @@ fn every_key_of_a_filter_reaches_its_place() {
         shadow: Some(Candidate { file: folder().join("chat.d/20-redact.wasm"), percent: 100 }),
     };
     assert_eq!(config.filters["redact"], redact);
-    assert_eq!(config.filters["audit"], Filter::with_defaults(folder().join("filters/authorize.wasm")));
+    let audit =
+        Filter { isolation: Isolation::Connection, ..Filter::with_defaults(folder().join("filters/authorize.wasm")) };
+    assert_eq!(config.filters["audit"], audit);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::{
         engine::Engine,
         generation::{Digest256, Role, Settings},
         live::Live,
+        room::max_map_count,
     },
 };
 
@@ -106,6 +107,19 @@ impl State {
                         "a filter that no route uses is not loaded: {error}"
                     );
                 }
+            }
+        }
+        for generation in self.sources.values().filter_map(|source| source.current.as_ref()) {
+            if let Some(max_sessions) = generation.max_sessions() {
+                let (filter, max_map_count) = (&**generation.label(), max_map_count());
+                let maps_per_session = generation.maps();
+                tracing::info!(
+                    filter,
+                    max_sessions,
+                    maps_per_session,
+                    max_map_count,
+                    "each connection has an instance of its own: this machine holds max_sessions of them"
+                );
             }
         }
         Ok(self.build())

@@ -12,10 +12,15 @@ use std::{
 use serde::Serialize;
 
 use super::{quarantine::Quarantined, source::Source};
-use crate::filter::{
-    control::{Control, Mode},
-    generation::Generation,
-    shadow::ShadowDifference,
+use crate::{
+    config::Isolation,
+    filter::{
+        breaker::BreakerState,
+        control::{Control, Mode},
+        fault::FaultRecord,
+        generation::Generation,
+        shadow::ShadowDifference,
+    },
 };
 
 /// One filter and its file.
@@ -40,8 +45,15 @@ pub struct FilterStatus {
     pub wasm_bytes: usize,
     /// The routes whose chains it is in.
     pub routes: Vec<String>,
+    /// Do sessions share instances?
+    pub isolation: Isolation,
+    /// Where they do not: how many sessions the process can hold at once, if no other filter has such instances.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_sessions: Option<usize>,
     /// The generation that serves, older ones that still have sessions or instances, and those of the candidates.
     pub generations: Vec<GenerationStatus>,
+    /// Its last faults, the newest first.
+    pub faults: Vec<FaultRecord>,
     /// The first 12 digits of the hash of the generation that a rollback would go back to.
     pub rollback_to: Option<String>,
     /// Contents that are not loaded because they were rolled back from.
@@ -86,6 +98,8 @@ pub struct CandidateStatus {
     pub error: Option<String>,
     /// The first 12 digits of the hash of its generation.
     pub generation: Option<String>,
+    /// Its last faults, the newest first.
+    pub faults: Vec<FaultRecord>,
 }
 
 /// How a filter is.
@@ -147,6 +161,8 @@ pub struct GenerationStatus {
     pub sessions: usize,
     /// Its instances on all workers.
     pub instances: usize,
+    /// Is it called?
+    pub breaker: BreakerState,
 }
 
 /// The last known rows, shared between the thread that watches and the admin API.
@@ -217,7 +233,10 @@ impl Row {
             loaded_at_unix_ms: source.loaded_at.map(unix_ms),
             wasm_bytes: source.wasm_bytes,
             routes,
+            isolation: source.settings.isolation,
+            max_sessions: None,
             generations: Vec::new(),
+            faults: Vec::new(),
             rollback_to: source.current.as_ref().and(source.history.last()).map(|good| good.digest.short()),
             quarantine,
             canary: canary.map(CandidateStatus::new),
@@ -228,10 +247,23 @@ impl Row {
     }
 
     fn status(&self) -> FilterStatus {
-        let there = self.generations.iter().filter_map(|(role, generation)| Some((role, generation.upgrade()?)));
-        let generations = there.map(|(role, generation)| GenerationStatus::new(&generation, *role)).collect();
-        let shadow = self.shadow.clone().map(|candidate| ShadowStatus::new(candidate, &self.control));
-        FilterStatus { generations, mode: self.control.mode(), shadow, ..self.status.clone() }
+        let there = self.generations.iter().filter_map(|(role, generation)| Some((*role, generation.upgrade()?)));
+        let there: Vec<_> = there.collect();
+        let of = |role| there.iter().find(|(known, _)| *known == role).map(|(_, generation)| &**generation);
+        let faults_of = |role| of(role).map(|generation| generation.recent_faults().list()).unwrap_or_default();
+        let with_faults = |candidate: &Option<CandidateStatus>, role| {
+            candidate.clone().map(|candidate| CandidateStatus { faults: faults_of(role), ..candidate })
+        };
+        let shadow = with_faults(&self.shadow, GenerationRole::Shadow);
+        FilterStatus {
+            mode: self.control.mode(),
+            max_sessions: of(GenerationRole::Serving).and_then(Generation::max_sessions),
+            generations: there.iter().map(|(role, generation)| GenerationStatus::new(generation, *role)).collect(),
+            faults: faults_of(GenerationRole::Serving),
+            canary: with_faults(&self.status.canary, GenerationRole::Canary),
+            shadow: shadow.map(|candidate| ShadowStatus::new(candidate, &self.control)),
+            ..self.status.clone()
+        }
     }
 }
 
@@ -243,6 +275,7 @@ impl CandidateStatus {
             state: FilterState::of(source),
             error: source.error.clone(),
             generation: source.current.as_ref().map(|current| current.digest().short()),
+            faults: Vec::new(),
         }
     }
 }
@@ -264,6 +297,7 @@ impl GenerationStatus {
             serving: role == GenerationRole::Serving,
             sessions: generation.sessions.load(Ordering::Relaxed),
             instances: generation.instances.load(Ordering::Relaxed),
+            breaker: generation.breaker().state(),
         }
     }
 }

@@ -11,11 +11,12 @@ use crate::{
             exports::wsgate::filter::handler::{Rejection, ResumeCause},
             wsgate::filter::types::CloseInfoResult,
         },
-        fault::{Fault, FaultKind},
+        fault::{Fault, FaultKind, Occasion},
         finish,
         generation::Generation,
         live::{ChainSpec, Slot},
         member::{Member, Resumed},
+        room::Ticket,
         tally::Hook,
     },
     message::CloseFrame,
@@ -28,12 +29,22 @@ const REMOVED: (u16, &str) = (1000, "filter removed");
 enum Plan {
     /// Its generation did not change, or the session is pinned to the old one.
     Keep(Rc<Member>),
-    /// It takes over from an older generation.
+    /// An instance of this generation takes over: another generation, or another instance of its own.
     Replace(Rc<Member>, Arc<Generation>),
     /// It is new in this chain.
     Add(Arc<Generation>),
     /// It is bypassed, and was never asked about the connection.
     Late(Arc<Generation>),
+}
+
+impl Plan {
+    /// The session is to be resumed in an instance of this generation.
+    fn target(&self) -> Option<&Arc<Generation>> {
+        match self {
+            Self::Keep(_) | Self::Late(_) => None,
+            Self::Replace(_, to) | Self::Add(to) => Some(to),
+        }
+    }
 }
 
 /// Why the session stays, or ends.
@@ -49,11 +60,14 @@ pub(super) async fn migrate(old: Rc<Inner>, spec: Arc<ChainSpec>) -> Migration {
     let members = match build(&old, &plans, &mut moved).await {
         Ok(members) => members,
         Err(stop) => {
+            old.members.iter().filter(|member| member.is_worn()).for_each(|member| member.stay());
             // Those that took over already are released; the old sessions were never touched.
             release(moved);
             return match stop {
                 Stop::Keep => {
-                    old.declined.replace(Some(spec));
+                    if !Arc::ptr_eq(&spec, &old.spec) {
+                        old.declined.replace(Some(spec));
+                    }
                     Migration::Kept
                 }
                 Stop::Close(frame, filter) => Migration::Close { frame, filter },
@@ -87,19 +101,20 @@ fn plan(slot: &Slot, leaving: &mut Vec<Rc<Member>>) -> Plan {
         return if generation.is_bypassed() { Plan::Late(generation) } else { Plan::Add(generation) };
     };
     let member = leaving.remove(at);
-    let generation = slot.for_session_of(member.generation());
-    let same = Arc::ptr_eq(member.generation(), &generation);
-    if same || member.generation().settings().on_reload == OnReload::Pin {
-        Plan::Keep(member)
-    } else if member.is_late() {
-        Plan::Late(generation)
+    let own = member.generation().clone();
+    let generation = slot.for_session_of(&own);
+    if !Arc::ptr_eq(&own, &generation) && own.settings().on_reload == OnReload::Migrate {
+        if member.is_late() { Plan::Late(generation) } else { Plan::Replace(member, generation) }
+    } else if member.is_worn() {
+        Plan::Replace(member, own)
     } else {
-        Plan::Replace(member, generation)
+        Plan::Keep(member)
     }
 }
 
 /// `save` all, then `resume` all. Every new session is also in `moved`.
 async fn build(old: &Inner, plans: &[Plan], moved: &mut Vec<Rc<Member>>) -> Result<Vec<Rc<Member>>, Stop> {
+    let mut room = room(old, plans).await?;
     let mut states = Vec::with_capacity(plans.len());
     for plan in plans {
         states.push(match plan {
@@ -121,11 +136,17 @@ async fn build(old: &Inner, plans: &[Plan], moved: &mut Vec<Rc<Member>>) -> Resu
                 members.push(Rc::new(Member::late(old.instances.pool(generation), old.request.clone())));
                 continue;
             }
-            Plan::Replace(_, generation) if generation.is_restored() => (generation, ResumeCause::Rollback),
-            Plan::Replace(_, generation) => (generation, ResumeCause::Reload),
-            Plan::Add(generation) => (generation, ResumeCause::Added),
+            Plan::Replace(member, to) if Arc::ptr_eq(member.generation(), to) => (to, ResumeCause::Reload),
+            Plan::Replace(_, to) if to.is_restored() => (to, ResumeCause::Rollback),
+            Plan::Replace(_, to) => (to, ResumeCause::Reload),
+            Plan::Add(to) => (to, ResumeCause::Added),
         };
-        let resumed = Member::resume(old.instances.pool(generation), old.request.clone(), state, cause).await;
+        let pool = match plan {
+            Plan::Replace(member, to) if Arc::ptr_eq(member.generation(), to) => member.pool().clone(),
+            Plan::Replace(..) | Plan::Add(_) | Plan::Keep(_) | Plan::Late(_) => old.instances.pool(generation),
+        };
+        let ticket = room.as_mut().filter(|_| generation.is_isolated()).and_then(|room| room.split(generation.maps()));
+        let resumed = Member::resume(pool, old.request.clone(), state, cause, ticket).await;
         let member = Rc::new(taken_over(old, generation, resumed)?);
         moved.push(member.clone());
         members.push(member);
@@ -133,8 +154,25 @@ async fn build(old: &Inner, plans: &[Plan], moved: &mut Vec<Rc<Member>>) -> Resu
     Ok(members)
 }
 
+/// Room for every instance of its own that the session needs while it moves, all at once. Others that move give theirs
+/// back meanwhile: a part of the process is kept for this.
+async fn room(old: &Inner, plans: &[Plan]) -> Result<Option<Ticket>, Stop> {
+    let targets = || plans.iter().filter_map(Plan::target).filter(|generation| generation.is_isolated());
+    let Some(first) = targets().next() else { return Ok(None) };
+    let maps = targets().map(|generation| generation.maps()).sum();
+    match first.engine().room.take(maps).await {
+        Ok(ticket) => Ok(Some(ticket)),
+        Err(error) => {
+            let connection = &*old.request.connection;
+            tracing::warn!(connection, "a session stays with its filter instances: {error}");
+            Err(Stop::Keep)
+        }
+    }
+}
+
 fn taken_over(old: &Inner, generation: &Generation, resumed: Resumed) -> Result<Member, Stop> {
     let connection = &*old.request.connection;
+    let occasion = Occasion { hook: Hook::Resume, connection, last_message: None };
     let filter = generation.filter();
     let fault = match resumed {
         Resumed::Member(member) => return Ok(member),
@@ -155,12 +193,12 @@ fn taken_over(old: &Inner, generation: &Generation, resumed: Resumed) -> Result<
         Resumed::Rejected(Rejection::Close(CloseInfoResult { code, .. })) => {
             // The filter does not want the connection: that holds, whatever its code.
             let fault = Fault::new(FaultKind::Verdict, format!("close code {code} may not be sent"));
-            fault.log(generation, Hook::Resume, connection);
+            fault.log(generation, occasion);
             return Err(Stop::Close(CloseFrame::new(1011, "filter failed"), filter.clone()));
         }
         Resumed::Fault(fault) => fault,
     };
-    fault.log(generation, Hook::Resume, connection);
+    fault.log(generation, occasion);
     Err(Stop::Keep)
 }
 

@@ -40,10 +40,10 @@ pub(super) async fn open(
             continue;
         }
         let opened = Member::open(pool, request.clone()).await;
-        if let Some(shadow) = shadow {
+        if let Some(shadow) = shadow.filter(|_| !matches!(opened, Opened::ClientRefused(_))) {
             let shadow = Shadow::start(instances.pool(shadow), request.clone(), &opened);
             // One that the filter refuses ends with its comparison.
-            if let Opened::Admitted(member, _) | Opened::Failed(member, _) = &opened {
+            if let Opened::Admitted(member, _) | Opened::Failed(member, _) | Opened::Broken(member, _) = &opened {
                 member.set_shadow(shadow);
             }
         }
@@ -73,6 +73,17 @@ impl Opening {
                 body: refusal.body,
                 filter,
             }),
+            Opened::ClientRefused(retry_after) => Err(NotAdmitted::Client { filter, retry_after }),
+            Opened::Broken(member, fault) => {
+                member.log(&fault, Hook::Open);
+                match member.generation().settings().failure_policy {
+                    FailurePolicy::FailClosed => Err(NotAdmitted::Capacity { filter }),
+                    FailurePolicy::FailOpen => {
+                        self.members.push(Rc::new(member));
+                        Ok(())
+                    }
+                }
+            }
             Opened::NoRoom(fault) => {
                 tracing::warn!(
                     filter = &*filter,

@@ -379,10 +379,16 @@ impl<'a> Pass<'a> {
         self.steps.push(Step::Close(Effect::Close { frame, filter, fault: true }));
     }
 
-    /// A fault of this filter on this message: its `failure_policy` decides. Lost state closes in any case.
+    /// A fault of this filter on this message: its `failure_policy` decides. Lost state closes in any case, and so does
+    /// one fault too many of a client.
     fn fault(&mut self, member: &Member, hook: Hook, fault: Fault) -> Then {
         member.log(&fault, hook);
         let open = member.generation().settings().failure_policy == FailurePolicy::FailOpen;
+        if open && member.is_refused() {
+            let (frame, filter) = (CloseFrame::new(1008, "too many faults"), member.generation().filter().clone());
+            self.steps.push(Step::Close(Effect::Close { frame, filter, fault: false }));
+            return Then::Stop;
+        }
         if open && fault.kind != FaultKind::StateLoss {
             return Then::Forward;
         }

@@ -8,7 +8,7 @@ use crate::{
     config::pattern::{MAX_TOPIC_BYTES, is_topic},
     filter::{
         bindings::wsgate::filter::messaging::{self, CloseInfo, ConnectionId, Error, Message as Given},
-        fault::{Fault, FaultKind},
+        fault::{Fault, FaultKind, Occasion},
         generation::Generation,
         tally::Hook,
     },
@@ -53,7 +53,8 @@ impl Orders {
     fn carry_out(&mut self, hook: Hook, connection: &str) {
         for code in self.breaches.drain(..) {
             let cause = format!("messaging.close: close code {code} may not be sent");
-            Fault::new(FaultKind::Verdict, cause).log(&self.generation, hook, connection);
+            Fault::new(FaultKind::Verdict, cause)
+                .log(&self.generation, Occasion { hook, connection, last_message: None });
         }
         self.generation.engine().hub.carry_out(self.given.drain(..));
         // An instance is kept for long, and few calls have many.

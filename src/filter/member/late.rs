@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{Member, NoAnswer};
+use super::{Member, NoAnswer, faults::tried};
 use crate::{
     filter::{OpeningRequest, generation::Generation, interest::Interest, pool::Pool},
     message::{Direction, Kind},
@@ -26,7 +26,10 @@ impl Member {
 
     /// Takes the connection over.
     pub(in crate::filter) async fn arrive(&self) -> Result<(), NoAnswer> {
-        self.find_seat().await.map(|_| ())
+        let attempt = self.enter().map_err(NoAnswer::Fault)?;
+        let result = self.find_seat().await.map(|_| ());
+        tried(attempt, &result);
+        result
     }
 
     /// Is the filter to be asked about such a message? What a late one wants is not known yet.

@@ -41,7 +41,9 @@ impl Answer {
         let (ending, effect) = match opened {
             Opened::Admitted(_, admission) => (Ending::Admit, Effect::Opened(admitted(admission))),
             Opened::Refused(refusal) => (Ending::Refuse, Effect::Opened(refused(refusal))),
-            Opened::Failed(..) | Opened::NoRoom(_) => (Ending::Fault, Effect::Fault),
+            Opened::Failed(..) | Opened::NoRoom(_) | Opened::Broken(..) | Opened::ClientRefused(_) => {
+                (Ending::Fault, Effect::Fault)
+            }
         };
         Self { verdict: ending.label(), effect }
     }

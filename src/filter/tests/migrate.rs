@@ -212,7 +212,8 @@ fn an_old_generation_is_freed_with_its_last_session() {
             !std::ptr::eq(Arc::as_ptr(&worker.instances.live().chain("main").filters()[0]), old.as_ptr())
         })
         .await;
-        assert_eq!(started.status("stamp").generations.len(), 2);
+        // It is on record a moment after it is live.
+        until("both are on record", || started.status("stamp").generations.len() == 2).await;
         assert!(worker.migrate(&mut first).await);
         assert!(old.upgrade().is_some());
         assert!(worker.migrate(&mut second).await);

@@ -168,3 +168,23 @@ fn a_chain_that_is_dropped_releases_its_sessions_with_the_next_connection() {
         assert_eq!(started.metric(released), Some(999.0));
     });
 }
+
+#[test]
+fn an_instance_serves_any_number_of_connections_one_after_the_other() {
+    let bed = Bed::new()
+        .tuned("served", "guest_faulty", json!({}), |filter| filter.max_sessions_per_instance = 10)
+        .route(&["served"]);
+    bed.run(async |started, worker| {
+        // Some 140 handles are allowed: leaving must give them back.
+        for round in 1..=400 {
+            let chain = worker.open().await;
+            if round % 100 == 0 {
+                let said = say(&chain, "instance").await;
+                assert_eq!(said, format!("client instance opens={round} messages={}", round / 100));
+            }
+            chain.close(Closer::Client, CloseFrame::new(1000, "")).await;
+        }
+        assert_eq!(started.faults("served", "handles"), 0.0);
+        assert_eq!(started.status("served").generations[0].instances, 1);
+    });
+}

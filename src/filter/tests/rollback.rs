@@ -142,7 +142,7 @@ fn the_quarantine_outlives_a_restart_and_the_route_refuses_rather_than_serve_wit
     });
     let Started { folder, catalogue, .. } = started;
     drop(catalogue);
-    let restarted = Bed { folder, config: again }.start();
+    let restarted = Bed { folder, config: again, holding: None }.start();
     restarted.run(async |started, worker| {
         let status = started.status("stamp");
         assert_eq!((status.state, status.generation), (FilterState::Quarantined, None));

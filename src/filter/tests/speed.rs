@@ -7,9 +7,11 @@ use serde_json::json;
 use crate::{
     filter::{
         bindings::{FilterHttp, wsgate::filter::types},
+        generation::Generation,
         instance::{self, Instance},
         limits::Meter,
         request::with_handshake,
+        room::{Purpose, Ticket, maps_in_use},
         test_support::{Bed, Started, cpu_time, opening_request},
     },
     message::{Direction, Message},
@@ -97,21 +99,26 @@ fn speed_of_an_instance() {
             let spec = worker.instances.live().chain("main");
             let generation = &spec.filters()[0];
             let instance = best(200, async || {
-                black_box(Instance::make(generation).await.unwrap());
+                black_box(Instance::make(generation, ticket(generation)).await.unwrap());
             });
             println!("instance of {guest}: {:.0} µs", instance.await / 1_000.0);
             let mut kept = Vec::new();
-            let before = resident();
+            let (before, maps_before) = (resident(), maps_in_use());
             for _ in 0..200 {
-                kept.push(Instance::make(generation).await.unwrap());
+                kept.push(Instance::make(generation, ticket(generation)).await.unwrap());
             }
-            println!("memory: {:.0} KiB", (resident() - before) as f64 / 200.0);
+            println!("memory: {:.1} KiB", (resident() - before) as f64 / 200.0);
+            println!("memory maps: {:.1}", (maps_in_use() - maps_before) as f64 / 200.0);
             drop(kept);
             let mut chains = Vec::new();
             let open = best(190, async || chains.push(worker.open().await));
             println!("open: {:.1} µs", open.await / 1_000.0);
         });
     }
+}
+
+fn ticket(generation: &Generation) -> Ticket {
+    generation.engine().room.try_take(generation.maps(), Purpose::Keep).unwrap()
 }
 
 /// KiB of the process.
@@ -129,7 +136,6 @@ fn speed_of_a_start() {
     let bed = Bed::new().filter("stamp", "stamp", json!({})).route(&["stamp"]);
     let started = bed.start();
     println!("start with one filter: {} ms, {} KiB", begin.elapsed().as_millis(), resident() - before);
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    println!("maps: {}", maps.lines().count());
+    println!("maps: {}", maps_in_use());
     drop(started);
 }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http_body_util::BodyExt;
 
@@ -91,6 +91,18 @@ fn a_filters_answer_is_passed_on_without_headers_of_the_connection() {
 fn a_filter_without_a_body_gets_a_problem_document() {
     let response = refused_by_filter(StatusCode::FORBIDDEN, Vec::new(), "").into_response();
     assert_eq!(body(response), r#"{"status":403,"title":"Forbidden","type":"about:blank"}"#);
+}
+
+#[test]
+fn a_client_that_is_refused_for_a_while_is_told_for_how_long() {
+    for _ in 0..50 {
+        let refused = NotAdmitted::Client { filter: "f".into(), retry_after: Duration::from_millis(7_300) };
+        let refusal = Refusal::from(refused);
+        assert_eq!((refusal.status.as_u16(), refusal.result.label()), (429, "limited"));
+        let response = refusal.into_response();
+        let after: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((8..=11).contains(&after), "{after}");
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@
 //! | `identity` | a refreshed identity sends the text `identity subject=… scopes=a,b expires=…` to the client |
 //! | `delivery` | asks for deliveries; a topic's text message becomes `delivery topic: text` |
 //! | `resume-close[:code=4000[:reason=not resumed]]` `resume-keep[:why=kept]` | `resume` rejects |
-//! | `resume-trap` `resume-spin` | `resume` panics, never ends |
+//! | `resume-trap` `resume-spin` `resume-sleep[:ms=10000]` | `resume` panics, never ends, waits |
 //! | `save[:bytes=16]` | `save` returns this many bytes `s`; without it, no state |
 //! | `save-trap` `save-spin` `close-trap` `close-spin` | `save` or `on-close` panics, never ends |
 //! | `always:command` | every message of either kind is answered as this command would be |

@@ -100,7 +100,7 @@ impl TryFrom<String> for Mode {
             "delivery" => Self::Delivery,
             "resume-close" => Self::ResumeClose(close_info(argument.or(Some("4000:not resumed")))?),
             "resume-keep" => Self::ResumeKeep(text("kept")),
-            "resume-trap" | "resume-spin" => Self::Resume(Fault::parse(&word[7..], argument)?),
+            "resume-trap" | "resume-spin" | "resume-sleep" => Self::Resume(Fault::parse(&word[7..], argument)?),
             "save" => Self::Save(number(argument, 16)?),
             "save-trap" | "save-spin" => Self::SaveFault(Fault::parse(&word[5..], argument)?),
             "close-trap" | "close-spin" => Self::Close(Fault::parse(&word[6..], argument)?),
