@@ -65,6 +65,55 @@ fn speed_of_a_forward() {
     });
 }
 
+/// The table of `docs/filters.md`.
+#[test]
+#[ignore = "prints figures"]
+fn speed_of_each_call() {
+    println!("| call | 64 B | 1 KiB | 16 KiB | 256 KiB |\n|---|---:|---:|---:|---:|");
+    forwarding().run(async |_, worker| {
+        let chain = worker.open().await;
+        sizes("`on-message`, forward", async |message| {
+            black_box(chain.on_message(Direction::ToUpstream, message).await);
+        })
+        .await;
+    });
+    let delivered = Bed::new().filter("topics", "guest_faulty", json!({"mode": "topics"})).route(&["topics"]);
+    delivered.run(async |_, worker| {
+        let chain = worker.open().await;
+        sizes("`on-delivery`, forward", async |message| {
+            black_box(chain.on_delivery("topic", message).await);
+        })
+        .await;
+    });
+    Bed::new().filter("stamp", "stamp", json!({})).route(&["stamp"]).run(async |_, worker| {
+        let chain = worker.open().await;
+        sizes("`on-message`, replace (`stamp` appends a number)", async |message| {
+            black_box(chain.on_message(Direction::ToClient, message).await);
+        })
+        .await;
+        let spec = worker.instances.live().chain("main");
+        println!("\n| call | µs |\n|---|---:|");
+        let mut chains = Vec::new();
+        let open = best(190, async || chains.push(worker.open().await)).await;
+        println!("| `open` on a shared instance | {:.1} |", open / 1_000.0);
+        let made = best(200, async || {
+            black_box(Instance::make(&spec.filters()[0], ticket(&spec.filters()[0])).await.unwrap());
+        });
+        println!("| an instance of its own: instantiate and `init` | {:.1} |", made.await / 1_000.0);
+    });
+}
+
+/// A row: nanoseconds for text of each size.
+async fn sizes(call: &str, mut made: impl AsyncFnMut(Message)) {
+    let mut row = format!("| {call} |");
+    for size in [64, 1 << 10, 16 << 10, 256 << 10] {
+        let message = Message::text("x".repeat(size));
+        let took = best(ROUNDS / 10 / (1 + (size >> 14)) as u32, async || made(message.clone()).await).await;
+        row.push_str(&format!(" {:.2} µs |", took / 1_000.0));
+    }
+    println!("{row}");
+}
+
 #[test]
 #[ignore = "prints figures"]
 fn speed_of_the_engine_alone() {
