@@ -77,7 +77,7 @@ fn speed_of_each_call() {
         })
         .await;
     });
-    let delivered = Bed::new().filter("topics", "guest_faulty", json!({"mode": "topics"})).route(&["topics"]);
+    let delivered = Bed::new().filter("topics", "guest_faulty", json!({"mode": "delivery"})).route(&["topics"]);
     delivered.run(async |_, worker| {
         let chain = worker.open().await;
         sizes("`on-delivery`, forward", async |message| {
