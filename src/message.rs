@@ -62,6 +62,9 @@ pub enum Message {
 }
 
 impl Message {
+    /// What a waiting message takes beyond its bytes, about.
+    pub const OVERHEAD_BYTES: usize = 64;
+
     /// A text message.
     pub fn text(text: impl Into<Utf8Bytes>) -> Self {
         Self::Text(text.into())
@@ -88,6 +91,12 @@ impl Message {
             Self::Text(text) => text.len(),
             Self::Binary(bytes) => bytes.len(),
         }
+    }
+
+    /// What it counts where it waits: an empty message takes memory too, so that a queue of them has a bound.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.len() + Self::OVERHEAD_BYTES
     }
 
     /// True for an empty payload.

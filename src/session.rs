@@ -5,6 +5,7 @@
 
 mod scan;
 mod wire;
+mod queue;
 mod leg;
 mod far;
 mod branch;
@@ -37,6 +38,7 @@ use self::{
     leg::Leg,
     mail::Inbox,
     pump::{Pump, Pumped},
+    queue::{AtMark, Outgoing},
     tally::Tally,
     token::Token,
 };
@@ -48,7 +50,7 @@ pub use self::{
     token::Bearer,
 };
 use crate::{
-    config::{Overflow, PushOverflow, SessionLimits},
+    config::SessionLimits,
     filter::{Chain, Instances, Reason},
     message::{Direction, Message},
     route::Route,
@@ -307,23 +309,22 @@ impl Session {
     /// Puts a message on the queue of the leg that its direction points to.
     fn send(&mut self, direction: Direction, message: Message, arrival: Arrival) {
         let mark = self.limits.queue_max_bytes;
-        if self.queued_bytes(direction) >= mark {
-            let (close, drop_oldest) = match arrival {
-                Arrival::Relayed => {
-                    (self.limits.overflow == Overflow::Close, self.limits.overflow == Overflow::DropOldest)
-                }
-                Arrival::Pushed => (
-                    self.limits.push_overflow == PushOverflow::Close,
-                    self.limits.push_overflow == PushOverflow::DropOldest,
-                ),
-            };
-            if close {
-                return self.begin_end(match direction {
-                    Direction::ToUpstream => SessionEnd::UpstreamOverflow,
-                    Direction::ToClient => SessionEnd::ClientOverflow,
-                });
+        let at_mark = match arrival {
+            Arrival::Relayed => AtMark::from(self.limits.overflow),
+            Arrival::Pushed => AtMark::from(self.limits.push_overflow),
+        };
+        let has_room = match (direction, arrival) {
+            (Direction::ToUpstream, _) => at_mark.make_room(&mut self.far, mark),
+            (Direction::ToClient, Arrival::Relayed) => at_mark.make_room(&mut self.client, mark),
+            (Direction::ToClient, Arrival::Pushed) => {
+                at_mark.make_room(&mut Pushes { client: &mut self.client, inbox: &self.inbox }, mark)
             }
-            while drop_oldest && self.queued_bytes(direction) >= mark && self.drop_oldest(direction, arrival) {}
+        };
+        if !has_room {
+            return self.begin_end(match direction {
+                Direction::ToUpstream => SessionEnd::UpstreamOverflow,
+                Direction::ToClient => SessionEnd::ClientOverflow,
+            });
         }
         match (direction, arrival) {
             (Direction::ToUpstream, _) => self.far.send(message),
@@ -336,19 +337,6 @@ impl Session {
         match direction {
             Direction::ToUpstream => self.far.queued_bytes(),
             Direction::ToClient => self.client.queued_bytes(),
-        }
-    }
-
-    /// What is relayed is not dropped for what is pushed to the client.
-    fn drop_oldest(&mut self, direction: Direction, arrival: Arrival) -> bool {
-        match (direction, arrival) {
-            (Direction::ToUpstream, _) => self.far.drop_oldest(),
-            (Direction::ToClient, Arrival::Relayed) => self.client.drop_oldest(),
-            (Direction::ToClient, Arrival::Pushed) => {
-                let dropped = self.client.drop_oldest_push();
-                self.inbox.discarded(dropped);
-                dropped
-            }
         }
     }
 
@@ -372,5 +360,23 @@ impl Session {
             messages_to_upstream: self.tally.messages(Direction::ToUpstream),
             messages_to_client: self.tally.messages(Direction::ToClient),
         }
+    }
+}
+
+/// A client's queue for what is pushed: what was relayed is not dropped for it.
+struct Pushes<'a> {
+    client: &'a mut Leg,
+    inbox: &'a Inbox,
+}
+
+impl Outgoing for Pushes<'_> {
+    fn queued_bytes(&self) -> usize {
+        self.client.queued_bytes()
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let dropped = self.client.drop_oldest_push();
+        self.inbox.discarded(dropped);
+        dropped
     }
 }

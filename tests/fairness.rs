@@ -91,17 +91,20 @@ fn a_message_a_second_arrives_while_other_connections_flood_a_filter() {
     a_calm_connection_waits_no_longer_than(TEN_FLOODS, &gateway, "/echo", 10);
 }
 
-/// Writes messages until the socket takes no more for half a second; returns how many bytes it took.
-fn fill(wire: &mut Wire) -> u64 {
-    let message = wire::encode(0x80 | BINARY, &[0; 65_536], true);
+/// Who is never paused sends this much at most.
+const FILL: u64 = 128 << 20;
+
+/// Writes these frames until the socket takes no more for half a second; returns how many bytes it took.
+fn fill(wire: &mut Wire, message: &[u8]) -> u64 {
     wire.stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     let mut taken = 0;
-    loop {
+    while taken < FILL {
         match wire.stream.write(&message[(taken % message.len() as u64) as usize..]) {
             Ok(written) => taken += written as u64,
-            Err(_) => return taken,
+            Err(_) => break,
         }
     }
+    taken
 }
 
 /// The echo target has a queue of 1 MiB in each direction, beside which a connection needs little.
@@ -118,7 +121,8 @@ fn clients_that_stop_reading_pause_their_senders_and_cost_no_more_than_their_que
     let before = gateway.rss_kib();
     let floods = (0..STALLED).map(|_| {
         let mut wire = Wire::open(gateway.address(), "/echo");
-        thread::spawn(move || (fill(&mut wire), wire))
+        let message = wire::encode(0x80 | BINARY, &[0; 65_536], true);
+        thread::spawn(move || (fill(&mut wire, &message), wire))
     });
     let floods: Vec<_> = floods.collect();
     let stalled: Vec<(u64, Wire)> = floods.into_iter().map(|flood| flood.join().unwrap()).collect();
@@ -136,6 +140,19 @@ fn clients_that_stop_reading_pause_their_senders_and_cost_no_more_than_their_que
     gateway.wait_metric("wsgate_closes_total", &[("code", "1008"), ("by", "gateway")], STALLED as f64);
     gateway.wait_log(&["client_send_timeout"]);
     gateway.wait_metric("wsgate_queue_bytes", &[("route", "echo")], 0.0);
+}
+
+#[test]
+fn empty_messages_that_their_sender_does_not_take_back_pause_it_too() {
+    let limits = "client_max_payload = \"64KiB\"\nupstream_max_payload = \"64KiB\"\nqueue_max_size = \"64KiB\"";
+    let gateway = Gateway::start(&format!("{ONE_WORKER}{ECHO}\n{limits}"));
+    let mut wire = Wire::open(gateway.address(), "/echo");
+    let before = gateway.rss_kib();
+    let taken = fill(&mut wire, &wire::encode(0x80 | BINARY, &[], true).repeat(10_000));
+    let held = gateway.rss_kib().saturating_sub(before);
+    println!("figure: {} KiB of empty messages taken, {held} KiB more resident", taken >> 10);
+    assert!(taken < FILL, "never paused");
+    assert!(held < 8 << 10, "{held} KiB");
 }
 
 #[test]

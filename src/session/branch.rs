@@ -1,7 +1,6 @@
 //! Further upstreams of a session: those that filters `route` single messages to. Dialled on first use.
 
 use std::{
-    collections::VecDeque,
     future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
@@ -15,11 +14,12 @@ use super::{
     Session, SessionEnd,
     deadline::{CLOSE_TIMEOUT, Due, LegClock},
     far::Far,
-    leg::{Leg, MESSAGE_OVERHEAD_BYTES, Received},
+    leg::{Leg, Received},
+    queue::{AtMark, MessageQueue, Outgoing},
     wire::Stop,
 };
 use crate::{
-    config::{Overflow, SessionLimits},
+    config::SessionLimits,
     message::{CloseFrame, Message},
     upstream::{DialError, Established, Lease, UpstreamRequest, Upstreams},
 };
@@ -59,8 +59,7 @@ enum State {
 
 struct Dial {
     answer: Pin<Box<dyn Future<Output = Result<Established, DialError>>>>,
-    queue: VecDeque<Message>,
-    queued_bytes: usize,
+    queue: MessageQueue,
 }
 
 impl Branches {
@@ -148,28 +147,14 @@ impl Branch {
         let (upstreams, request) = (Arc::clone(&dialling.upstreams), dialling.request.clone());
         let (name, deadline) = (Arc::clone(&upstream), now + dialling.timeout);
         let answer = Box::pin(async move { upstreams.dial(&name, request, deadline).await });
-        let dial = Dial { answer, queue: VecDeque::new(), queued_bytes: 0 };
+        let dial = Dial { answer, queue: MessageQueue::default() };
         Self { upstream, state: State::Dialling(dial), clock: LegClock::new(now, limits) }
-    }
-
-    fn queued_bytes(&self) -> usize {
-        match &self.state {
-            State::Dialling(dial) => dial.queued_bytes,
-            State::Open { leg, .. } => leg.queued_bytes(),
-        }
     }
 
     fn send(&mut self, message: Message) {
         match &mut self.state {
-            State::Dialling(dial) => dial.push(message),
+            State::Dialling(dial) => dial.queue.push_relayed(message),
             State::Open { leg, .. } => leg.send(message),
-        }
-    }
-
-    fn drop_oldest(&mut self) -> bool {
-        match &mut self.state {
-            State::Dialling(dial) => dial.pop().is_some(),
-            State::Open { leg, .. } => leg.drop_oldest(),
         }
     }
 
@@ -202,23 +187,28 @@ impl Branch {
     }
 }
 
+impl Outgoing for Branch {
+    fn queued_bytes(&self) -> usize {
+        match &self.state {
+            State::Dialling(dial) => dial.queue.bytes(),
+            State::Open { leg, .. } => leg.queued_bytes(),
+        }
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        match &mut self.state {
+            State::Dialling(dial) => dial.queue.pop().is_some(),
+            State::Open { leg, .. } => leg.drop_oldest(),
+        }
+    }
+}
+
 impl Dial {
-    fn push(&mut self, message: Message) {
-        self.queued_bytes += message.len() + MESSAGE_OVERHEAD_BYTES;
-        self.queue.push_back(message);
-    }
-
-    fn pop(&mut self) -> Option<Message> {
-        let message = self.queue.pop_front()?;
-        self.queued_bytes -= message.len() + MESSAGE_OVERHEAD_BYTES;
-        Some(message)
-    }
-
     /// What waited for the upstream is the first that it gets.
     fn opened(&mut self, established: Established, max_payload_bytes: usize) -> (Leg, Lease) {
         let Established { transport, read_ahead, lease, .. } = established;
         let mut leg = Leg::to_upstream(transport, read_ahead, max_payload_bytes);
-        self.queue.drain(..).for_each(|message| leg.send(message));
+        std::iter::from_fn(|| self.queue.pop()).for_each(|message| leg.send(message));
         (leg, lease)
     }
 }
@@ -234,17 +224,14 @@ impl Session {
         if dialling.is_some_and(|dialling| dialling.own.as_deref() == Some(&**upstream)) {
             return self.send(crate::message::Direction::ToUpstream, message, super::Arrival::Relayed);
         }
-        let mark = self.limits.queue_max_bytes;
         let Some(branch) = self.branches.branch(upstream, self.now, &self.limits) else {
             // No filter had the right when the session opened, so nothing to dial with was kept.
             return self.begin_end(SessionEnd::RoutedLost { upstream: Arc::clone(upstream) });
         };
-        match self.limits.overflow {
-            Overflow::Close if branch.queued_bytes() >= mark => return self.begin_end(SessionEnd::UpstreamOverflow),
-            Overflow::DropOldest => while branch.queued_bytes() >= mark && branch.drop_oldest() {},
-            Overflow::Close | Overflow::Pause => {}
+        match AtMark::from(self.limits.overflow).make_room(branch, self.limits.queue_max_bytes) {
+            true => branch.send(message),
+            false => self.begin_end(SessionEnd::UpstreamOverflow),
         }
-        branch.send(message);
     }
 
     /// Drives further upstreams that are being dialled, also those that the pumps have only just begun. Answers whether

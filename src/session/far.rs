@@ -1,11 +1,12 @@
 //! The side of a session that faces away from the client: an upstream, the echo of a route without one, or nothing at all
 //! where the filters answer.
 
-use std::collections::VecDeque;
-
 use std::task::{Context, Poll};
 
-use super::leg::{Leg, Received};
+use super::{
+    leg::{Leg, Received},
+    queue::{MessageQueue, Outgoing},
+};
 use crate::{
     config::{SessionLimits, Target},
     message::Message,
@@ -20,31 +21,17 @@ pub(super) enum Far {
         /// Counts the connection for as long as it is held.
         _lease: Lease,
     },
-    Echo(Echo),
+    /// Messages on their way back.
+    Echo(MessageQueue),
     /// Nothing is sent from here, and what is sent here ends.
     Filters,
-}
-
-/// Messages on their way back.
-#[derive(Default)]
-pub(super) struct Echo {
-    queue: VecDeque<Message>,
-    queued_bytes: usize,
-}
-
-impl Echo {
-    fn pop(&mut self) -> Option<Message> {
-        let message = self.queue.pop_front()?;
-        self.queued_bytes -= message.len();
-        Some(message)
-    }
 }
 
 impl Far {
     pub(super) fn new(upstream: Option<Established>, target: &Target, limits: &SessionLimits) -> Self {
         match (upstream, target) {
             (None, Target::Filters) => Self::Filters,
-            (None, Target::Echo | Target::Upstream(_)) => Self::Echo(Echo::default()),
+            (None, Target::Echo | Target::Upstream(_)) => Self::Echo(MessageQueue::default()),
             (Some(upstream), _) => Self::Upstream {
                 leg: Leg::to_upstream(upstream.transport, upstream.read_ahead, limits.upstream_max_payload_bytes),
                 _lease: upstream.lease,
@@ -55,27 +42,8 @@ impl Far {
     pub(super) fn send(&mut self, message: Message) {
         match self {
             Self::Upstream { leg, .. } => leg.send(message),
-            Self::Echo(echo) => {
-                echo.queued_bytes += message.len();
-                echo.queue.push_back(message);
-            }
+            Self::Echo(echo) => echo.push_relayed(message),
             Self::Filters => {}
-        }
-    }
-
-    pub(super) fn queued_bytes(&self) -> usize {
-        match self {
-            Self::Upstream { leg, .. } => leg.queued_bytes(),
-            Self::Echo(echo) => echo.queued_bytes,
-            Self::Filters => 0,
-        }
-    }
-
-    pub(super) fn drop_oldest(&mut self) -> bool {
-        match self {
-            Self::Upstream { leg, .. } => leg.drop_oldest(),
-            Self::Echo(echo) => echo.pop().is_some(),
-            Self::Filters => false,
         }
     }
 
@@ -85,6 +53,24 @@ impl Far {
             // Filled by the other pump of the same task: nothing needs to be woken.
             Self::Echo(echo) => echo.pop().map_or(Poll::Pending, |message| Poll::Ready(Received::Message(message))),
             Self::Filters => Poll::Pending,
+        }
+    }
+}
+
+impl Outgoing for Far {
+    fn queued_bytes(&self) -> usize {
+        match self {
+            Self::Upstream { leg, .. } => leg.queued_bytes(),
+            Self::Echo(echo) => echo.bytes(),
+            Self::Filters => 0,
+        }
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        match self {
+            Self::Upstream { leg, .. } => leg.drop_oldest(),
+            Self::Echo(echo) => echo.pop().is_some(),
+            Self::Filters => false,
         }
     }
 }

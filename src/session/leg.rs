@@ -4,7 +4,6 @@
 //! completed, to change buffer sizes, and to spare the second waker that the stream registers with each message.
 
 use std::{
-    collections::VecDeque,
     io,
     task::{Context, Poll},
 };
@@ -16,6 +15,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::{
+    queue::{MessageQueue, Outgoing, Queued},
     scan::{FrameScan, Violation},
     wire::{Stop, Wire},
 };
@@ -24,8 +24,6 @@ use crate::{
     transport::Transport,
 };
 
-/// What a queued message costs beyond its bytes.
-pub(super) const MESSAGE_OVERHEAD_BYTES: usize = 64;
 /// tungstenite is fed this much (and at least one message) between two flushes.
 const FEED_BYTES: usize = 64 << 10;
 /// Read buffers: small while little is said, large once a read filled the small one.
@@ -55,13 +53,6 @@ enum Closing {
     Dead,
 }
 
-#[derive(Debug)]
-struct Queued {
-    message: Message,
-    /// Nobody relayed it: it may be dropped for a newer one of its kind.
-    pushed: bool,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Leg {
@@ -69,9 +60,8 @@ pub(super) struct Leg {
     wire: Wire,
     protocol: WebSocketContext,
     read_buffer_bytes: usize,
-    queue: VecDeque<Queued>,
-    queued_bytes: usize,
-    /// Fed to tungstenite, not yet flushed; part of `queued_bytes`.
+    queue: MessageQueue,
+    /// What was fed to tungstenite and is not flushed yet counts.
     fed_bytes: usize,
     flush_due: bool,
     ping_due: bool,
@@ -99,8 +89,7 @@ impl Leg {
             wire: Wire::new(transport, read_ahead, scan),
             protocol: protocol(role, CALM_READ_BUFFER_BYTES),
             read_buffer_bytes: CALM_READ_BUFFER_BYTES,
-            queue: VecDeque::new(),
-            queued_bytes: 0,
+            queue: MessageQueue::default(),
             fed_bytes: 0,
             flush_due: false,
             ping_due: false,
@@ -108,11 +97,6 @@ impl Leg {
             closing: Closing::No,
             taken: 0,
         }
-    }
-
-    /// Bytes that wait for the peer, with 64 a message, also those that the socket has not taken yet.
-    pub(super) fn queued_bytes(&self) -> usize {
-        self.queued_bytes
     }
 
     /// Bytes that arrived so far.
@@ -137,27 +121,13 @@ impl Leg {
 
     fn queue(&mut self, queued: Queued) {
         if matches!(self.closing, Closing::No) {
-            self.queued_bytes += queued.message.len() + MESSAGE_OVERHEAD_BYTES;
-            self.queue.push_back(queued);
+            self.queue.push(queued);
         }
-    }
-
-    /// Forgets the oldest message that was not handed to the socket yet.
-    pub(super) fn drop_oldest(&mut self) -> bool {
-        let oldest = self.queue.pop_front();
-        self.forget(oldest)
     }
 
     /// Forgets the oldest of those that nobody relayed.
     pub(super) fn drop_oldest_push(&mut self) -> bool {
-        let oldest = self.queue.iter().position(|queued| queued.pushed).and_then(|at| self.queue.remove(at));
-        self.forget(oldest)
-    }
-
-    fn forget(&mut self, oldest: Option<Queued>) -> bool {
-        let Some(Queued { message, .. }) = oldest else { return false };
-        self.queued_bytes -= message.len() + MESSAGE_OVERHEAD_BYTES;
-        true
+        self.queue.pop_pushed().is_some()
     }
 
     /// A ping goes out with the next flush.
@@ -231,7 +201,7 @@ impl Leg {
                     }
                 }
                 self.flush_due = false;
-                self.queued_bytes -= std::mem::take(&mut self.fed_bytes);
+                self.fed_bytes = 0;
                 if matches!(self.closing, Closing::Fed) {
                     self.closing = Closing::Flushed;
                 }
@@ -252,8 +222,8 @@ impl Leg {
             self.write(WsMessage::Ping(Bytes::new()), context)?;
         }
         while self.fed_bytes < FEED_BYTES {
-            let Some(Queued { message, .. }) = self.queue.pop_front() else { break };
-            self.fed_bytes += message.len() + MESSAGE_OVERHEAD_BYTES;
+            let Some(message) = self.queue.pop() else { break };
+            self.fed_bytes += message.queued_bytes();
             let message = match message {
                 Message::Text(text) => WsMessage::Text(text),
                 Message::Binary(bytes) => WsMessage::Binary(bytes),
@@ -269,9 +239,7 @@ impl Leg {
             self.closing = Closing::Fed;
             self.write(WsMessage::Close(frame), context)?;
         }
-        if self.queue.is_empty() && self.queue.capacity() > 256 {
-            self.queue.shrink_to(16);
-        }
+        self.queue.give_back();
         Ok(())
     }
 
@@ -286,8 +254,7 @@ impl Leg {
 
     fn stop_writing(&mut self) {
         self.closing = Closing::Dead;
-        self.queue.clear();
-        self.queued_bytes = 0;
+        self.queue = MessageQueue::default();
         self.fed_bytes = 0;
     }
 
@@ -345,6 +312,17 @@ impl Leg {
             self.protocol = protocol(self.role, read_buffer_bytes);
             self.read_buffer_bytes = read_buffer_bytes;
         }
+    }
+}
+
+impl Outgoing for Leg {
+    fn queued_bytes(&self) -> usize {
+        self.queue.bytes() + self.fed_bytes
+    }
+
+    /// What was handed to the socket cannot be had back.
+    fn drop_oldest(&mut self) -> bool {
+        self.queue.pop().is_some()
     }
 }
 

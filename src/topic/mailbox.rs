@@ -21,8 +21,6 @@ use crate::{
 const WAITING_MESSAGES: usize = 4096;
 /// See [`Postbox::has_backlog`]: a quarter, so that what is under way when a room begins to listen finds room.
 const BACKLOG_MESSAGES: usize = WAITING_MESSAGES / 4;
-/// What a waiting message counts beyond its bytes, as in the queues of a session.
-const MESSAGE_OVERHEAD_BYTES: usize = 64;
 
 /// What a session finds in its mailbox.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -199,7 +197,7 @@ impl Mailbox {
 
     /// One message is taken however large it is.
     fn has_room(&self, inner: &Inner, bytes: usize) -> bool {
-        let wanted = inner.waiting_bytes + bytes + MESSAGE_OVERHEAD_BYTES;
+        let wanted = inner.waiting_bytes + bytes + Message::OVERHEAD_BYTES;
         inner.waiting.is_empty() || (inner.waiting.len() < WAITING_MESSAGES && wanted <= self.max_waiting_bytes)
     }
 
@@ -243,7 +241,7 @@ impl Mail {
     /// As it counts in a mailbox.
     fn bytes(&self) -> usize {
         match self {
-            Self::Delivery { message, .. } | Self::Push(message) => message.len() + MESSAGE_OVERHEAD_BYTES,
+            Self::Delivery { message, .. } | Self::Push(message) => message.queued_bytes(),
             Self::Close(_) | Self::Overflow => 0,
         }
     }
