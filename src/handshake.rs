@@ -26,7 +26,7 @@ use tracing::field::display;
 
 use self::{
     headers::{end_to_end, for_filters, set_forwarded, switching_protocols, to_upstream},
-    identity::{authenticate, set_claims, without_credentials},
+    identity::{authenticate, set_claims},
     refusal::{HandshakeResult, Refusal},
     request::Opening,
 };
@@ -254,10 +254,7 @@ impl<H: 'static> Handshake<H> {
             path: opening.path.clone(),
             parameters: matched.parameters.clone(),
             query: opening.query.clone(),
-            headers: match identity {
-                Some(_) => for_filters(&without_credentials(headers)),
-                None => for_filters(headers),
-            },
+            headers: for_filters(headers, identity.is_some()),
             subprotocols: opening.subprotocols.clone(),
             client: self.client,
             secure: false,

@@ -1,11 +1,15 @@
 //! What the heads of HTTP messages mean, on both sides of the gateway: lists, tokens, hosts, hop-by-hop names, the key of
 //! a WebSocket handshake, and the problem document of a refusal.
 
+mod authority;
+
 use bytes::Bytes;
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 use sha1::{Digest, Sha1};
+
+pub use self::authority::{Authority, bracketed, default_port, page_port, parse_port, split_port, without_brackets};
 
 /// Appended to the key before it is hashed (RFC 6455 section 1.3).
 const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -72,41 +76,4 @@ pub fn problem_json(status: StatusCode, detail: Option<&str>) -> Bytes {
         members.insert("detail".to_owned(), detail.into());
     }
     problem.to_string().into()
-}
-
-/// A host in the one spelling that routes are compared with, and a port.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Authority {
-    /// Lower case, without a trailing dot; an IPv6 address in brackets.
-    pub host: String,
-    /// As given.
-    pub port: Option<u16>,
-}
-
-impl Authority {
-    /// Reads `host`, `host:port`, `[address]` or `[address]:port`; `None` for anything else, user information included.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, Some(digits(port)?)),
-            Some(_) | None => (text, None),
-        };
-        let host = match host.strip_prefix('[').map(|rest| rest.strip_suffix(']')) {
-            Some(address) => format!("[{}]", address?.parse::<std::net::Ipv6Addr>().ok()?),
-            None => registered_name(host)?,
-        };
-        Some(Self { host, port })
-    }
-}
-
-fn digits(port: &str) -> Option<u16> {
-    // `parse` alone would take a sign.
-    port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok())?
-}
-
-fn registered_name(host: &str) -> Option<String> {
-    let name = host.strip_suffix('.').unwrap_or(host);
-    let valid = name.split('.').all(|label| !label.is_empty())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
-    valid.then(|| name.to_ascii_lowercase())
 }

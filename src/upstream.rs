@@ -28,6 +28,7 @@ use self::{
 };
 use crate::{
     config::{self, Config, HostHeader},
+    http_head::{bracketed, default_port},
     telemetry::metrics::{EndpointMetrics, Metrics},
     transport::Transport,
 };
@@ -212,12 +213,11 @@ impl Endpoint {
         metrics: &Metrics,
         tls: &Arc<ClientConfig>,
     ) -> Result<Self, UpstreamsError> {
-        let host = if endpoint.host.contains(':') { format!("[{}]", endpoint.host) } else { endpoint.host.clone() };
+        let host = bracketed(&endpoint.host);
         let label = format!("{host}:{}", endpoint.port);
-        let default_port = if endpoint.tls { 443 } else { 80 };
         let shown = match host_header {
             HostHeader::Preserve => None,
-            HostHeader::Endpoint if endpoint.port == default_port => Some(host),
+            HostHeader::Endpoint if endpoint.port == default_port(endpoint.tls) => Some(host.into_owned()),
             HostHeader::Endpoint => Some(label.clone()),
             HostHeader::Literal(text) => Some(text.clone()),
         };

@@ -133,7 +133,7 @@ impl Worker {
 
 async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: watch::Sender<bool>) {
     let mut live = shared.catalogue.subscribe();
-    let instances = Instances::new(&shared.catalogue, live.borrow_and_update().clone());
+    let instances = Instances::new(live.borrow_and_update().clone());
     let context = Rc::new(Context {
         routes: shared.routes,
         upstreams: shared.upstreams,

@@ -24,7 +24,7 @@ fn a_page_of_another_host_is_refused_before_anything_else_happens() {
     assert_eq!(server.opened()["headers"]["origin"], own.as_str());
     let refused = [("route", "main"), ("result", "origin_refused")];
     assert_eq!(gateway.metrics().sum("wsgate_handshakes_total", &refused), 2.0);
-    assert_eq!(gateway.metrics().sum("wsgate_upstream_connections", &[]), 1.0);
+    assert_eq!(gateway.metrics().sum("wsgate_upstream_connect_duration_seconds_count", &[]), 1.0);
 }
 
 #[test]

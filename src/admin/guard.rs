@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 
-use crate::http_head::Authority;
+use crate::http_head::{Authority, without_brackets};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -46,7 +46,7 @@ impl Guard {
     /// may change.
     fn is_own(&self, authority: &str) -> bool {
         let Some(Authority { host, .. }) = Authority::parse(authority) else { return false };
-        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+        let literal = without_brackets(&host);
         match literal.parse::<IpAddr>() {
             Ok(address) => address.is_loopback() || self.bound.is_some_and(|bound| bound == address),
             Err(_) => host == "localhost",

@@ -17,7 +17,10 @@ use thiserror::Error;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::failed;
-use crate::{filter::Mode, http_head::Authority};
+use crate::{
+    filter::Mode,
+    http_head::{Authority, default_port},
+};
 
 /// From the connection to the last byte of the answer. The gateway gives an order up before.
 const TIMEOUT: Duration = Duration::from_secs(40);
@@ -110,9 +113,9 @@ impl FromStr for AdminUrl {
         else {
             return Err(form());
         };
-        let Authority { host, port } = Authority::parse(authority.as_str()).ok_or_else(form)?;
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host).to_owned();
-        Ok(Self { authority: authority.to_string(), host: bare, port: port.unwrap_or(80) })
+        let asked = Authority::parse(authority.as_str()).ok_or_else(form)?;
+        let port = asked.port.unwrap_or(default_port(false));
+        Ok(Self { authority: authority.to_string(), host: asked.bare_host().to_owned(), port })
     }
 }
 

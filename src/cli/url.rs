@@ -5,7 +5,10 @@ use std::str::FromStr;
 use http::{HeaderValue, Uri};
 use thiserror::Error;
 
-use crate::{config::Endpoint, http_head::Authority};
+use crate::{
+    config::Endpoint,
+    http_head::{Authority, default_port},
+};
 
 /// Where to connect, and what to ask for there.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,14 +49,13 @@ impl FromStr for WsUrl {
             return Err(WsUrlError::UserInformation);
         }
         let host = Authority::parse(authority.as_str()).ok_or(WsUrlError::Host)?;
-        let bare = host.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host.host);
         let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
         Ok(Self {
             text: text.to_owned(),
             endpoint: Endpoint {
                 tls,
-                host: bare.to_owned(),
-                port: host.port.unwrap_or(if tls { 443 } else { 80 }),
+                host: host.bare_host().to_owned(),
+                port: host.port.unwrap_or(default_port(tls)),
                 base_path: String::new(),
             },
             host: HeaderValue::from_str(authority.as_str()).map_err(|_| WsUrlError::Host)?,

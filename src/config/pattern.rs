@@ -14,7 +14,7 @@ mod topic;
 
 pub use host::{HostPattern, HostPatternError};
 pub use origin::{OriginPattern, OriginPatternError};
-pub use origin_rule::{OriginRule, OriginRuleError, default_port};
+pub use origin_rule::{OriginRule, OriginRuleError};
 pub(super) use path::is_plain_path;
 pub use path::{PathPattern, PathPatternError, REST, Segment};
 pub use template::{PathTemplate, PathTemplateError};

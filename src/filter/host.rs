@@ -10,6 +10,7 @@ mod output;
 pub(super) mod rights;
 
 use std::{
+    fmt::Display,
     sync::{Arc, LazyLock},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -119,7 +120,7 @@ impl Host {
     }
 
     /// The guest asked for what its filter may not use.
-    fn denied(&self, import: &'static str, asked: &str) {
+    fn denied(&self, import: &'static str, asked: impl Display) {
         self.rights.denied(import, asked, self.connection());
     }
 

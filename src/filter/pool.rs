@@ -11,7 +11,6 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    catalogue::Catalogue,
     fault::{Fault, FaultKind, Occasion},
     generation::{Generation, Role},
     instance::Instance,
@@ -35,7 +34,7 @@ pub struct Instances {
 impl Instances {
     /// Called once on each worker, inside its runtime: the first instances are made in the background.
     #[must_use]
-    pub fn new(_catalogue: &Catalogue, live: Arc<Live>) -> Rc<Self> {
+    pub fn new(live: Arc<Live>) -> Rc<Self> {
         let instances = Rc::new(Self {
             live: RefCell::new(live.clone()),
             kept: RefCell::default(),

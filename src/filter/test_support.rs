@@ -22,10 +22,7 @@ use super::{
     engine::{Code, Engine},
 };
 use crate::{
-    config::{
-        Admin, ChainSource, Config, Filter, HeaderEdits, Log, LogFormat, Overflow, PushOverflow, Route, Server,
-        SessionLimits, Target,
-    },
+    config::{Admin, ChainSource, Config, Filter, HeaderEdits, Log, LogFormat, Route, Server, SessionLimits, Target},
     message::{Direction, Message},
     state_dir::StateDir,
     telemetry::metrics::Metrics,
@@ -161,19 +158,7 @@ impl Bed {
             auth: None,
             claims_to_headers: Vec::new(),
             allowed_origins: crate::config::pattern::OriginRule::DEFAULT.to_vec(),
-            limits: SessionLimits {
-                client_max_payload_bytes: 1 << 20,
-                upstream_max_payload_bytes: 4 << 20,
-                queue_max_bytes: 4 << 20,
-                overflow: Overflow::Pause,
-                push_overflow: PushOverflow::Close,
-                handshake_timeout: Duration::from_secs(10),
-                send_timeout: Duration::from_secs(10),
-                ping_interval: None,
-                pong_timeout: Duration::from_secs(10),
-                idle_timeout: None,
-                max_connection_duration: None,
-            },
+            limits: SessionLimits { ping_interval: None, ..SessionLimits::default() },
         });
         self
     }
@@ -239,7 +224,7 @@ impl Started {
             tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()).unwrap();
         runtime.block_on(async {
             let mut live = self.catalogue.subscribe();
-            let instances = Instances::new(&self.catalogue, live.borrow_and_update().clone());
+            let instances = Instances::new(live.borrow_and_update().clone());
             tokio::task::spawn_local({
                 let instances = instances.clone();
                 async move {

@@ -36,10 +36,12 @@ pub fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     kept
 }
 
-/// Headers in the form that filters receive: names in lower case.
+/// Headers in the form that filters receive: names in lower case. Of a client that the gateway has identified they get
+/// who it is, not what proves it.
 #[must_use]
-pub fn for_filters(end_to_end: &HeaderMap) -> Vec<(String, Vec<u8>)> {
-    end_to_end.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+pub fn for_filters(end_to_end: &HeaderMap, identified: bool) -> Vec<(String, Vec<u8>)> {
+    let passed = end_to_end.iter().filter(|(name, _)| !(identified && *name == header::AUTHORIZATION));
+    passed.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
 }
 
 /// Sets what the gateway vouches for, whatever the client claimed: no proxy in front of the gateway is trusted yet.

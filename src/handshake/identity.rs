@@ -1,6 +1,6 @@
 //! Who the client is, and what the upstream is told of it.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::{refusal::Refusal, request::Opening};
@@ -59,13 +59,6 @@ pub(super) fn set_claims(headers: &mut HeaderMap, route: &Route, identity: &Iden
             headers.insert(name, value);
         }
     }
-}
-
-/// The client's headers for filters: they get who the client is, not what proves it.
-pub(super) fn without_credentials(headers: &HeaderMap) -> HeaderMap {
-    let mut kept = headers.clone();
-    kept.remove(header::AUTHORIZATION);
-    kept
 }
 
 /// Texts as they are, lists of texts with commas, anything else as JSON.

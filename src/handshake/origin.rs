@@ -5,8 +5,8 @@ use http::{HeaderMap, header};
 
 use super::{refusal::Refusal, request::Opening};
 use crate::{
-    config::pattern::{OriginRule, default_port},
-    http_head::Authority,
+    config::pattern::OriginRule,
+    http_head::{Authority, page_port},
 };
 
 /// What a request says of its origin.
@@ -35,7 +35,7 @@ fn takes(rule: &OriginRule, origin: &Origin, opening: &Opening) -> bool {
         (OriginRule::Absent, Origin::Absent) | (OriginRule::Null, Origin::Null) => true,
         (OriginRule::SameOrigin, Origin::Of { scheme, host, port }) => is_same(scheme, host, *port, opening),
         (OriginRule::Page(page), Origin::Of { scheme, host, port }) => {
-            default_port(scheme).is_some_and(|default| page.matches(scheme == "https", host, port.unwrap_or(default)))
+            page_port(scheme).is_some_and(|default| page.matches(scheme == "https", host, port.unwrap_or(default)))
         }
         (OriginRule::App(app), Origin::Of { scheme, host, port }) => {
             let port = port.map(|port| format!(":{port}")).unwrap_or_default();
@@ -50,9 +50,8 @@ fn takes(rule: &OriginRule, origin: &Origin, opening: &Opening) -> bool {
 
 /// The host and port that the client asked for. TLS may end before this gateway, so `https` is as good as `http`.
 fn is_same(scheme: &str, host: &str, port: Option<u16>, opening: &Opening) -> bool {
-    let Some(default) = default_port(scheme) else { return false };
-    let asked = opening.authority.to_str().ok().and_then(Authority::parse);
-    asked.is_some_and(|asked| asked.host == host && asked.port.unwrap_or(default) == port.unwrap_or(default))
+    let Some(default) = page_port(scheme) else { return false };
+    opening.host == host && opening.port.unwrap_or(default) == port.unwrap_or(default)
 }
 
 impl Origin {

@@ -6,7 +6,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts};
 
 use super::refusal::Refusal;
-use crate::http_head::{Authority, accept, is_token, list, lists};
+use crate::http_head::{Authority, accept, is_token, list, lists, page_port};
 
 /// Subprotocols that one request may offer.
 pub const MAX_SUBPROTOCOLS: usize = 64;
@@ -16,6 +16,8 @@ pub const MAX_SUBPROTOCOLS: usize = 64;
 pub struct Opening {
     /// Lower case, without port and without a trailing dot; what routes match.
     pub host: String,
+    /// The port in `Host`.
+    pub port: Option<u16>,
     /// `Host` as the client sent it, port included.
     pub authority: HeaderValue,
     /// Path as the client sent it; begins with `/`.
@@ -53,6 +55,7 @@ impl Opening {
         let authority = one(headers, &header::HOST, "exactly one Host is required")?.clone();
         Ok(Self {
             host: host.host,
+            port: host.port,
             authority,
             path,
             query,
@@ -80,10 +83,8 @@ fn host(headers: &HeaderMap) -> Result<Authority, Refusal> {
 /// Path and query. An absolute-form target (RFC 9112 section 3.2.2) must name the same place as `Host`.
 fn target(uri: &Uri, host: &Authority) -> Result<(String, Option<String>), Refusal> {
     if let Some(authority) = uri.authority() {
-        let default_port = match uri.scheme_str() {
-            Some("http") => 80,
-            Some("https") => 443,
-            Some(_) | None => return Err(Refusal::bad_request("the request target is not valid")),
+        let Some(default_port) = uri.scheme_str().and_then(page_port) else {
+            return Err(Refusal::bad_request("the request target is not valid"));
         };
         let same = |target: &Authority| {
             target.host == host.host && target.port.unwrap_or(default_port) == host.port.unwrap_or(default_port)

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
 use super::{CallError, REQUEST_BODY_BYTES, REQUEST_HEADER_BYTES, REQUEST_HEADERS, URL_BYTES};
-use crate::http_head::{Authority, is_of_the_connection};
+use crate::http_head::{Authority, bracketed, default_port, is_of_the_connection};
 
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("wsgate/", env!("CARGO_PKG_VERSION")));
 
@@ -85,9 +85,9 @@ impl Request {
 
 impl Origin {
     fn host_header(&self) -> Result<HeaderValue, CallError> {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let default_port = if self.tls { 443 } else { 80 };
-        let text = if self.port == default_port { host } else { format!("{host}:{}", self.port) };
+        let host = bracketed(&self.host);
+        let text =
+            if self.port == default_port(self.tls) { host.into_owned() } else { format!("{host}:{}", self.port) };
         HeaderValue::try_from(text).map_err(|_| invalid("the URL's host cannot be sent"))
     }
 }
@@ -95,8 +95,7 @@ impl Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "https" } else { "http" };
-        let (before, after) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
-        write!(f, "{scheme}://{before}{}{after}:{}", self.host, self.port)
+        write!(f, "{scheme}://{}:{}", bracketed(&self.host), self.port)
     }
 }
 
@@ -130,12 +129,8 @@ fn url(text: &str) -> Result<(Origin, Uri), CallError> {
     if authority.contains('@') {
         return Err(invalid("the URL has a user name or password; send credentials in a header"));
     }
-    let Authority { host, port } = Authority::parse(authority).ok_or_else(|| invalid("the URL has no valid host"))?;
-    let host = host.trim_matches(['[', ']']).to_owned();
-    let port = port.unwrap_or(if tls { 443 } else { 80 });
-    if port == 0 {
-        return Err(invalid("the URL has the port 0"));
-    }
+    let authority = Authority::parse(authority).ok_or_else(|| invalid("the URL has no valid host and port"))?;
+    let (host, port) = (authority.bare_host().to_owned(), authority.port.unwrap_or(default_port(tls)));
     let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
     let target = Uri::try_from(format!("{}{query}", uri.path()));
     let target = target.map_err(|error| invalid(format!("the URL's path is none: {error}")))?;

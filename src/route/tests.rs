@@ -1,23 +1,6 @@
-use std::time::Duration;
-
 use proptest::prelude::{Strategy, prop, proptest};
 
 use super::*;
-use crate::config::{Overflow, PushOverflow};
-
-const LIMITS: SessionLimits = SessionLimits {
-    client_max_payload_bytes: 1 << 20,
-    upstream_max_payload_bytes: 1 << 20,
-    queue_max_bytes: 1 << 20,
-    overflow: Overflow::Pause,
-    push_overflow: PushOverflow::Close,
-    handshake_timeout: Duration::from_secs(10),
-    send_timeout: Duration::from_secs(10),
-    ping_interval: None,
-    pong_timeout: Duration::from_secs(10),
-    idle_timeout: None,
-    max_connection_duration: None,
-};
 
 /// `name`, `host` (empty: any), `path`, `path_rewrite` (empty: none).
 fn table(routes: &[(&str, &str, &str, &str)]) -> RouteTable {
@@ -35,7 +18,7 @@ fn table(routes: &[(&str, &str, &str, &str)]) -> RouteTable {
             auth: None,
             claims_to_headers: Vec::new(),
             allowed_origins: crate::config::pattern::OriginRule::DEFAULT.to_vec(),
-            limits: LIMITS,
+            limits: SessionLimits::default(),
         }
     };
     let routes: Vec<_> = routes.iter().map(route).collect();

@@ -11,6 +11,7 @@ use super::{
     super::{leaf::At, raw::RawHeaderEdits, types::HeaderEdits},
     Checker,
 };
+use crate::http_head::{is_of_the_connection, is_token};
 
 const MAX_EDITS: usize = 64;
 
@@ -85,28 +86,11 @@ impl Checker<'_> {
 
 /// Headers that the gateway itself writes, or that are about one hop alone (RFC 9110 section 7.6.1).
 fn forbidden(name: &HeaderName) -> Option<&'static str> {
-    const ONE_HOP: [&str; 9] = [
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
     match name.as_str() {
-        name if ONE_HOP.contains(&name) => Some("it is for one hop alone and the gateway writes its own"),
-        name if name.starts_with("sec-websocket-") => Some("the gateway negotiates the WebSocket connection itself"),
+        text if text.starts_with("sec-websocket-") => Some("the gateway negotiates the WebSocket connection itself"),
         _ if name == HOST => Some("use host_header of the upstream"),
         _ if name == CONTENT_LENGTH || name == EXPECT => Some("an upgrade request has no body"),
+        _ if is_of_the_connection(name) => Some("it is for one hop alone and the gateway writes its own"),
         _ => None,
     }
-}
-
-/// RFC 7230 section 3.2.6.
-fn is_token(text: &str) -> bool {
-    let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_token_byte)
 }

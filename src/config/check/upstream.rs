@@ -11,6 +11,7 @@ use super::{
     },
     A_PLAIN_NAME, Checker, is_plain_name,
 };
+use crate::http_head::{self, default_port, parse_port};
 
 const MAX_ENDPOINTS: usize = 1024;
 
@@ -134,28 +135,19 @@ pub(in super::super) fn parse_endpoint(url: &str) -> Result<Endpoint, EndpointEr
     if !base_path.is_empty() && !is_plain_path(base_path) {
         return Err(EndpointError::Path);
     }
-    let port = port.unwrap_or(if tls { 443 } else { 80 });
+    let port = port.unwrap_or(default_port(tls));
     Ok(Endpoint { tls, host, port, base_path: base_path.to_owned() })
 }
 
 fn split_port(authority: &str) -> Result<(String, Option<u16>), EndpointError> {
-    // A colon inside brackets belongs to the address.
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        _ => (authority, None),
-    };
+    let (host, port) = http_head::split_port(authority);
     if host.contains(':') && !host.starts_with('[') {
         return Err(EndpointError::Host);
     }
     let HostPattern::Exact(host) = host.parse().map_err(|_| EndpointError::Host)? else {
         return Err(EndpointError::Host);
     };
-    Ok((host, port.map(parse_port).transpose()?))
-}
-
-fn parse_port(digits: &str) -> Result<u16, EndpointError> {
-    let number = digits.parse().ok().filter(|&port| port != 0 && digits.bytes().all(|byte| byte.is_ascii_digit()));
-    number.ok_or(EndpointError::Port)
+    Ok((host, port.map(|digits| parse_port(digits).ok_or(EndpointError::Port)).transpose()?))
 }
 
 fn is_host_and_port(text: &str) -> bool {

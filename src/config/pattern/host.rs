@@ -4,6 +4,8 @@ use std::{fmt, net::Ipv6Addr, str::FromStr};
 
 use thiserror::Error;
 
+use crate::http_head::without_brackets;
+
 /// The `host` of a route. Case does not count, nor does a trailing dot.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum HostPattern {
@@ -34,7 +36,7 @@ impl HostPattern {
     /// Is this the request's host? `host` comes without a port; an IPv6 address with or without brackets.
     #[must_use]
     pub fn matches(&self, host: &str) -> bool {
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let host = without_brackets(host);
         let host = host.strip_suffix('.').unwrap_or(host);
         match self {
             Self::Exact(own) => own.eq_ignore_ascii_case(host),

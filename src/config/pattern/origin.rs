@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr};
 use thiserror::Error;
 
 use super::{HostPattern, HostPatternError};
+use crate::http_head::{bracketed, default_port, parse_port, split_port};
 
 /// Scheme, host and port, each compared exactly; of the host, the labels below one may be left open.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -65,13 +66,8 @@ impl FromStr for OriginPattern {
         if authority.contains(['/', '?', '#']) {
             return Err(OriginPatternError::Path);
         }
-        // A colon inside brackets belongs to the address.
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => (host, Some(port)),
-            _ => (authority, None),
-        };
-        let default_port = if tls { 443 } else { 80 };
-        let port = port.map_or(Some(default_port), parse_port).ok_or(OriginPatternError::Port)?;
+        let (host, port) = split_port(authority);
+        let port = port.map_or(Some(default_port(tls)), parse_port).ok_or(OriginPatternError::Port)?;
         if host.contains(':') && !host.starts_with('[') {
             return Err(OriginPatternError::Host(HostPatternError::NotAHost));
         }
@@ -82,15 +78,8 @@ impl FromStr for OriginPattern {
 impl fmt::Display for OriginPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "https" } else { "http" };
-        let host = self.host.to_string();
-        let host = if host.contains(':') { format!("[{host}]") } else { host };
-        write!(f, "{scheme}://{host}:{}", self.port)
+        write!(f, "{scheme}://{}:{}", bracketed(&self.host.to_string()), self.port)
     }
-}
-
-fn parse_port(digits: &str) -> Option<u16> {
-    // `parse` alone would take a sign.
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?.filter(|&port| port != 0)
 }
 
 #[cfg(test)]

@@ -39,16 +39,6 @@ impl OriginRule {
     pub const DEFAULT: [Self; 2] = [Self::SameOrigin, Self::Absent];
 }
 
-/// The port of a page's URL that names none.
-#[must_use]
-pub fn default_port(scheme: &str) -> Option<u16> {
-    match scheme {
-        "http" => Some(80),
-        "https" => Some(443),
-        _ => None,
-    }
-}
-
 impl FromStr for OriginRule {
     type Err = OriginRuleError;
 

@@ -97,11 +97,9 @@ impl Opening {
     }
 
     fn admit(&mut self, filter: Arc<str>, member: Member, mut admitted: Admitted) -> Result<(), NotAdmitted> {
-        let allowed = &member.generation().settings().allow.upstreams;
         if let Some(upstream) = &admitted.upstream
-            && !allowed.contains(upstream)
+            && let Err(cause) = member.generation().rights().check_upstream(upstream)
         {
-            let cause = format!("upstream {upstream:?} is not in the filter's allow.upstreams");
             admitted.upstream = None;
             self.admission.merge(&filter, admitted);
             return self.fault(filter, member, &Fault::new(FaultKind::Verdict, cause));

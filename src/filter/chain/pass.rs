@@ -304,8 +304,8 @@ impl<'a> Pass<'a> {
     fn route(&mut self, member: &Member, direction: Direction, hook: Hook, upstream: &str) -> Then {
         let cause = if hook != Hook::OnMessage || direction != Direction::ToUpstream {
             "route is for messages to the upstream".to_owned()
-        } else if !member.generation().settings().allow.upstreams.iter().any(|allowed| allowed == upstream) {
-            format!("upstream {upstream:?} is not in the filter's allow.upstreams")
+        } else if let Err(cause) = member.generation().rights().check_upstream(upstream) {
+            cause
         } else if let Some(name) = self.chain.routed.name(upstream) {
             return Then::Route(name);
         } else {

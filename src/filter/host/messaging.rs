@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use super::{Host, logging::printable};
+use super::Host;
 use crate::{
-    config::pattern::{MAX_TOPIC_BYTES, is_topic},
     filter::{
         bindings::wsgate::filter::messaging::{self, CloseInfo, ConnectionId, Error, Message as Given},
         fault::{Fault, FaultKind, Occasion},
@@ -71,12 +70,11 @@ impl Orders {
     }
 
     fn may_send(&self) -> bool {
-        self.accepted && self.generation.settings().allow.send
+        self.accepted && self.generation.rights().may_send()
     }
 
     fn may_use(&self, topic: &str) -> bool {
-        let granted = &self.generation.settings().allow.topics;
-        self.accepted && is_topic(topic) && granted.iter().any(|pattern| pattern.matches(topic))
+        self.accepted && self.generation.rights().may_use(topic)
     }
 
     /// The bytes of a call's messages are bounded like those of its answer.
@@ -155,7 +153,7 @@ impl Host {
 
     fn refused(&self, function: &str, what: &str) -> Error {
         let what = if self.orders.accepted { what } else { "init, which serves no connection" };
-        self.denied("messaging", &format!("{function} {}", printable(what, MAX_TOPIC_BYTES)));
+        self.denied("messaging", format_args!("{function} {what}"));
         Error::Denied
     }
 }

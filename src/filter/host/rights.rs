@@ -1,10 +1,13 @@
 //! What a filter may use of the gateway beyond its own messages: what its configuration allows, and nothing else.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt::Display, sync::Arc};
 
 use super::logging::printable;
 use crate::{
-    config::{Allow, pattern::OriginPattern},
+    config::{
+        Allow,
+        pattern::{OriginPattern, TopicPattern, is_topic},
+    },
     filter::allowance::Allowance,
     http_client::Origin,
     store::{Store, Stores},
@@ -19,6 +22,9 @@ pub(in crate::filter) struct Rights {
     filter: Arc<str>,
     stores: BTreeMap<String, Arc<Store>>,
     http: Vec<OriginPattern>,
+    topics: Vec<TopicPattern>,
+    upstreams: Vec<String>,
+    send: bool,
     metrics: FilterMetrics,
     lines: Allowance,
 }
@@ -30,6 +36,9 @@ impl Rights {
             filter: filter.clone(),
             stores: allow.key_value.iter().filter_map(granted).collect(),
             http: allow.http.clone(),
+            topics: allow.topics.clone(),
+            upstreams: allow.upstreams.clone(),
+            send: allow.send,
             metrics: metrics.clone(),
             lines: Allowance::new(),
         }
@@ -47,15 +56,33 @@ impl Rights {
         !self.http.is_empty()
     }
 
+    /// May it send to, and close, single connections?
+    pub(super) fn may_send(&self) -> bool {
+        self.send
+    }
+
+    pub(super) fn may_use(&self, topic: &str) -> bool {
+        is_topic(topic) && self.topics.iter().any(|pattern| pattern.matches(topic))
+    }
+
+    /// May it connect clients to this upstream, or route messages there? An error is the cause of a fault.
+    pub(in crate::filter) fn check_upstream(&self, upstream: &str) -> Result<(), String> {
+        match self.upstreams.iter().any(|allowed| allowed == upstream) {
+            true => Ok(()),
+            false => Err(format!("upstream {upstream:?} is not in the filter's allow.upstreams")),
+        }
+    }
+
     /// Counts what was denied, and writes one line unless there were too many of late.
-    pub(super) fn denied(&self, import: &'static str, asked: &str, connection: &str) {
+    pub(super) fn denied(&self, import: &'static str, asked: impl Display, connection: &str) {
         self.metrics.denied(import);
         let Some(suppressed) = self.lines.take() else { return };
         let filter = &*self.filter;
         if suppressed > 0 {
             tracing::warn!(filter, suppressed, "more denied calls than log lines");
         }
-        let asked = printable(asked, ASKED_BYTES);
+        let asked = asked.to_string();
+        let asked = printable(&asked, ASKED_BYTES);
         tracing::warn!(filter, connection, import, asked = &*asked, "denied: the filter's `allow` does not grant it");
     }
 }
