@@ -30,9 +30,9 @@ use std::{
 
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use types::{
-    Admin, Allow, Candidate, ChainSource, Endpoint, FailurePolicy, Filter, HeaderEdits, HostHeader, Isolation, Jwt,
-    KeySource, Listener, Log, LogFormat, OnReload, OnStateLoss, Overflow, PushOverflow, Route, Server, SessionLimits,
-    Store, Target, TokenSource, Upstream,
+    Admin, Allow, Candidate, ChainSource, ConnectionLimits, Endpoint, FailurePolicy, Filter, HeaderEdits, HostHeader,
+    Isolation, Jwt, KeySource, LimitAction, LimitBy, Listener, Log, LogFormat, OnReload, OnStateLoss, Overflow,
+    PushOverflow, RateLimit, Route, RouteLimits, Server, SessionLimits, Store, Target, TokenSource, Upstream,
 };
 
 use document::Document;

@@ -20,6 +20,7 @@ use crate::{
     auth::{Authenticators, KeyError},
     config::{ChainSource, Config, Target},
     filter::{Catalogue, Compiler, FilterStatus, LoadError},
+    limit::{self, Limits},
     listener,
     route::RouteTable,
     state_dir::StateDir,
@@ -111,8 +112,10 @@ impl Gateway {
         let largest = config.routes.iter().map(|route| route.limits.upstream_max_payload_bytes).max();
         let hub = Hub::new(largest.unwrap_or_default(), metrics.topics());
         let catalogue = Arc::new(load_filters(&config, metrics, state_dir, &hub).await?);
+        let limits = Arc::new(Limits::new(&config.server.limits, metrics));
         let shared = Shared {
-            routes: Arc::new(RouteTable::new(&config, metrics)),
+            routes: Arc::new(RouteTable::new(&config, &limits, metrics)),
+            limits: Arc::clone(&limits),
             upstreams: Arc::new(Upstreams::new(&config, metrics)?),
             authenticators: Arc::new(Authenticators::load(&config)?),
             catalogue: Arc::clone(&catalogue),
@@ -133,6 +136,7 @@ impl Gateway {
         };
         gateway.announce(&admin, health.as_ref()).map_err(GatewayError::System)?;
         gateway.serve_admin(metrics, admin, health);
+        gateway.servers.spawn(sweep(limits));
         Ok(gateway)
     }
 
@@ -259,5 +263,17 @@ impl Signals {
             _ = self.terminate.recv() => Stop::Gently,
             _ = self.interrupt.recv() => Stop::Now,
         }
+    }
+}
+
+/// Forgets clients that are long gone, on a thread that serves nobody.
+async fn sweep(limits: Arc<Limits>) {
+    let mut interval = tokio::time::interval(limit::SWEEP_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let limits = Arc::clone(&limits);
+        // It does not panic, and if it did the next one may succeed.
+        let _ = tokio::task::spawn_blocking(move || limits.sweep()).await;
     }
 }

@@ -35,6 +35,7 @@ use crate::{
     config::Target,
     filter::{Admission, Chain, Closer, Instances, NotAdmitted, OpeningRequest},
     identity::Identity,
+    limit::{Limit, Limits, Places},
     message::CloseFrame,
     route::{Matched, Route, RouteTable},
     session::{self, Bearer, Dialling, Opened, Registry},
@@ -55,6 +56,8 @@ const MAX_HEAD_BYTES: usize = 16 << 10;
 pub struct Context {
     /// Every route.
     pub routes: Arc<RouteTable>,
+    /// How much may come.
+    pub limits: Arc<Limits>,
     /// Every upstream.
     pub upstreams: Arc<Upstreams>,
     /// Every `[jwt.*]` table.
@@ -159,10 +162,14 @@ impl<H: 'static> Handshake<H> {
         let route = Arc::clone(&matched.route);
         let id = connection_id();
         let deadline = self.started + route.limits.handshake_timeout;
+        let mut places = self.admit_client(&route)?;
         origin::check(&route.allowed_origins, request.headers(), &opening)?;
         let mut kept = end_to_end(request.headers());
         let bearer = self.identify(&route, &mut opening, &mut kept)?;
         let identity = bearer.as_ref().map(|bearer| Rc::clone(&bearer.identity));
+        if let Some(identity) = &identity {
+            route.limiter.enter_user(identity, self.client.ip(), &mut places)?;
+        }
         // Before the filters are asked: they may subscribe the connection.
         let postbox = route.filtered.then(|| self.context.hub.enter(&id, &route.limits, &self.context.bell));
         let (chain, admission) = self.admit(&id, &opening, &matched, &kept, identity, deadline).await?;
@@ -195,9 +202,21 @@ impl<H: 'static> Handshake<H> {
             let upstreams = Arc::clone(&self.context.upstreams);
             Box::new(Dialling { upstreams, own, request, timeout: route.limits.handshake_timeout })
         });
-        let begun = Begun { id, matched, chain, postbox, upstream, dialling, bearer, tags: admission.tags };
+        let begun = Begun { id, matched, chain, postbox, upstream, dialling, bearer, places, tags: admission.tags };
         tokio::task::spawn_local(self.run_session(begun, request));
         Ok(response)
+    }
+
+    /// Counts the request, whatever becomes of it, and takes places for its connection. First of all, so that who asks
+    /// too often costs little.
+    fn admit_client(&self, route: &Route) -> Result<Places, Limit> {
+        let (all, client) = (self.context.limits.all(), self.client.ip());
+        route.limiter.handshake(client)?;
+        all.handshake(client)?;
+        let mut places = Places::default();
+        route.limiter.enter(client, &mut places)?;
+        all.enter(client, &mut places)?;
+        Ok(places)
     }
 
     fn upstream_request(
@@ -279,18 +298,19 @@ impl<H: 'static> Handshake<H> {
 
     /// Takes the socket over once hyper has written the 101, and stays until the session is over.
     async fn run_session(self, begun: Begun, request: Request<Incoming>) {
-        let Begun { id, matched, mut chain, postbox, upstream, dialling, bearer, tags } = begun;
+        let Begun { id, matched, mut chain, postbox, upstream, dialling, bearer, places, tags } = begun;
         let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<Transport>>() else { return };
         let route = matched.route;
         let name = route.name.clone();
         tracing::debug!(connection = id, route = name, client = %self.client, ?tags, "opened");
         let summary = session::run(Opened {
-            route,
+            route: Arc::clone(&route),
             client: parts.io.into_inner(),
             client_read_ahead: parts.read_buf,
             upstream,
             dialling,
+            rates: route.limiter.message_rates(self.client.ip(), bearer.as_ref().map(|bearer| &*bearer.identity)),
             bearer,
             chain: chain.0.take(),
             postbox,
@@ -298,7 +318,7 @@ impl<H: 'static> Handshake<H> {
             registry: Rc::clone(&self.context.sessions),
         })
         .await;
-        drop(self.held);
+        drop((self.held, places));
         let (end, frame) = (summary.end.label(), summary.end.frame());
         let (code, reason, by) = (frame.code_or_1005(), frame.reason, summary.end.by());
         let (up, down) = (summary.messages_to_upstream, summary.messages_to_client);
@@ -325,6 +345,7 @@ struct Begun {
     upstream: Option<Established>,
     dialling: Option<Box<Dialling>>,
     bearer: Option<Bearer>,
+    places: Places,
     tags: Vec<(String, String)>,
 }
 

@@ -10,6 +10,7 @@ pub mod worker;
 pub mod handshake;
 pub mod session;
 pub mod route;
+pub mod limit;
 pub mod auth;
 pub mod filter;
 pub mod topic;

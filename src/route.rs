@@ -9,6 +9,7 @@ use crate::{
         self, ChainSource, Config, HeaderEdits, SessionLimits, Target,
         pattern::{HostPattern, OriginRule, PathPattern, PathTemplate},
     },
+    limit::{Limits, RouteLimiter},
     telemetry::metrics::{Metrics, RouteMetrics},
 };
 
@@ -30,6 +31,8 @@ pub struct Route {
     pub allowed_origins: Vec<OriginRule>,
     /// Sizes and times.
     pub limits: SessionLimits,
+    /// How many may connect, and how much they may send.
+    pub limiter: Arc<RouteLimiter>,
     /// Has it filters, or a folder for them?
     pub filtered: bool,
     /// May a filter of it send messages to other upstreams?
@@ -89,12 +92,12 @@ pub struct RouteTable {
 impl RouteTable {
     /// The routes of a configuration.
     #[must_use]
-    pub fn new(config: &Config, metrics: &Metrics) -> Self {
+    pub fn new(config: &Config, limits: &Limits, metrics: &Metrics) -> Self {
         let may_route = config.filters.values().any(|filter| !filter.allow.upstreams.is_empty());
-        Self::of(&config.routes, may_route, metrics)
+        Self::of(&config.routes, may_route, limits, metrics)
     }
 
-    fn of(routes: &[config::Route], may_route: bool, metrics: &Metrics) -> Self {
+    fn of(routes: &[config::Route], may_route: bool, limits: &Limits, metrics: &Metrics) -> Self {
         let route = |route: &config::Route| {
             let filtered = !matches!(&route.filters, ChainSource::Names(names) if names.is_empty());
             Arc::new(Route {
@@ -106,6 +109,7 @@ impl RouteTable {
                 claims_to_headers: route.claims_to_headers.clone(),
                 allowed_origins: route.allowed_origins.clone(),
                 limits: route.limits,
+                limiter: limits.route(&route.name, &route.traffic),
                 filtered,
                 may_route: filtered && may_route,
                 metrics: metrics.route(&route.name),

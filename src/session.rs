@@ -52,6 +52,7 @@ pub use self::{
 use crate::{
     config::SessionLimits,
     filter::{Chain, Instances, Reason},
+    limit::MessageRates,
     message::{Direction, Message},
     route::Route,
     topic::Postbox,
@@ -78,6 +79,8 @@ pub struct Opened {
     pub chain: Option<(Chain, Rc<Instances>)>,
     /// Who the client is; `None` on a route without `auth`.
     pub bearer: Option<Bearer>,
+    /// What the client's messages are measured with; `None` on a route without such limits.
+    pub rates: Option<Box<MessageRates>>,
     /// Where mail for the connection waits; `None` where the route has no filters.
     pub postbox: Option<Postbox>,
     /// The place among the worker's sessions.
@@ -135,6 +138,7 @@ struct Session {
     filters: Filters,
     /// Boxed: many routes have none.
     token: Option<Box<Token>>,
+    rates: Option<Box<MessageRates>>,
     inbox: Inbox,
     client_clock: LegClock,
     upstream_clock: LegClock,
@@ -160,6 +164,7 @@ impl Session {
             to_client: Pump::default(),
             filters: Filters::new(opened.chain, opened.registry),
             token: opened.bearer.map(|bearer| Box::new(Token::new(bearer, now))),
+            rates: opened.rates,
             inbox: Inbox::new(opened.postbox, opened.entry.key()),
             client_clock: LegClock::new(now, &limits),
             upstream_clock: LegClock::new(now, &limits),
@@ -302,6 +307,7 @@ impl Session {
             self.limits.max_connection_duration.map(|age| self.opened_at + age),
             self.filters.next_tick(),
             self.token.as_ref().and_then(|token| token.next()),
+            self.throttled_until(),
         ];
         self.timer.arm(next.into_iter().flatten().min(), self.now, context);
     }

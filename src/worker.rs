@@ -23,6 +23,7 @@ use crate::{
     auth::Authenticators,
     filter::{Catalogue, Instances, Live},
     handshake::{self, Context},
+    limit::Limits,
     route::RouteTable,
     session::Registry,
     telemetry::metrics::Metrics,
@@ -48,6 +49,8 @@ const LONGEST_DRAIN_STEP: Duration = Duration::from_millis(100);
 pub struct Shared {
     /// Every route.
     pub routes: Arc<RouteTable>,
+    /// How much may come.
+    pub limits: Arc<Limits>,
     /// Every upstream.
     pub upstreams: Arc<Upstreams>,
     /// Every `[jwt.*]` table.
@@ -136,6 +139,7 @@ async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: wa
     let instances = Instances::new(live.borrow_and_update().clone());
     let context = Rc::new(Context {
         routes: shared.routes,
+        limits: shared.limits,
         upstreams: shared.upstreams,
         authenticators: shared.authenticators,
         sessions: Rc::new(Registry::new(live.clone(), instances)),

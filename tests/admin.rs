@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, fs};
 
-use crate::support::{Gateway, Setup, http, upstream::ECHO, wire::Wire};
+use crate::support::{
+    Gateway, SOON, Setup, http, until,
+    upstream::ECHO,
+    wire::{self, Wire},
+};
 
 #[test]
 fn health_and_metrics_answer_on_the_admin_address() {
@@ -96,7 +100,9 @@ fn messages_are_counted_by_direction_and_kind() {
 fn the_metrics_have_the_names_that_were_promised() {
     let rights = "[filters.store]\nallow = { key_value = [\"s\"] }\n[filters.fetch]\nallow = { http = [\"http://127.0.0.1:9\"] }";
     let filters = "filters = [\"because\", \"store\", \"fetch\", \"faulty\"]";
-    let config = format!("{ECHO}\n{filters}\n{rights}\n{}", crate::support::upstream::route_to("ws://127.0.0.1:9"));
+    let tiny = "[[routes]]\npath = \"/tiny\"\ntarget = \"echo\"\nlimits = { handshakes_per_second = 1 }";
+    let config =
+        format!("{ECHO}\n{filters}\n{rights}\n{tiny}\n{}", crate::support::upstream::route_to("ws://127.0.0.1:9"));
     let guests = [("because", "reason"), ("store", "store"), ("fetch", "fetch"), ("faulty", "faulty")];
     let setup = guests.into_iter().fold(Setup::new(), |setup, (name, guest)| {
         setup.guest(&format!("filters/{name}.wasm"), &format!("guest_{guest}"))
@@ -110,6 +116,8 @@ fn the_metrics_have_the_names_that_were_promised() {
     wire.text("error:and a fault");
     wire.next_close();
     drop(wire);
+    let ask = || Wire::connect(gateway.address()).ask(&wire::request(gateway.address(), "/tiny")).status;
+    until("a limit is met", SOON, || ask() == 429);
     gateway.wait_empty();
     gateway.folder().publish("filters/faulty.wasm", b"broken");
     gateway.wait_metric("wsgate_filter_reloads_total", &[("result", "error")], 1.0);

@@ -5,6 +5,7 @@ mod allow;
 mod filter;
 mod header;
 mod jwt;
+mod limits;
 mod listen;
 mod route;
 mod upstream;
@@ -189,6 +190,18 @@ impl Checker<'_> {
             self.refuse_as(at, "accepted; write a duration of at least \"1ms\", or \"off\"");
         }
         at.value.0
+    }
+
+    /// A code that says something to a client (RFC 6455 section 7.4).
+    fn close_code(&mut self, raw: Option<&At<Count>>, default: u16) -> u16 {
+        let Some(at) = raw else { return default };
+        match u16::try_from(at.value.0) {
+            Ok(code @ (1000 | 1001 | 1008 | 3000..=4999)) => code,
+            Ok(_) | Err(_) => {
+                self.refuse_as(at, "accepted; write 1000, 1001, 1008, or a number from 3000 to 4999");
+                default
+            }
+        }
     }
 
     /// A path of the file system, relative to the configuration's folder.

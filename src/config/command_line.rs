@@ -102,5 +102,6 @@ fn route(filters: Vec<String>) -> Route {
         claims_to_headers: Vec::new(),
         allowed_origins: crate::config::pattern::OriginRule::DEFAULT.to_vec(),
         limits: SessionLimits::default(),
+        traffic: Default::default(),
     }
 }

@@ -186,6 +186,22 @@ text_leaf! {
 }
 
 text_leaf! {
+    /// `"50/s"`
+    MessageRate((u64, Duration)),
+    units::parse_rate,
+    "[0-9]+/[smh]",
+    "a rate; write a number and a time, such as \"50/s\" or \"600/m\" (s, m, h)"
+}
+
+text_leaf! {
+    /// `"1MiB/s"`
+    ByteRate((u64, Duration)),
+    units::parse_byte_rate,
+    "[0-9]+(B|kB|MB|GB|KiB|MiB|GiB)/[smh]",
+    "a rate; write a size and a time, such as \"64KiB/s\" or \"10MiB/m\" (s, m, h)"
+}
+
+text_leaf! {
     /// 64 hexadecimal digits
     Sha256([u8; 32]),
     |text: &str| data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok(),

@@ -3,6 +3,7 @@
 //! The comments on the fields become the descriptions in `docs/wsgate.schema.json`.
 
 mod jwt;
+mod limits;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -18,6 +19,7 @@ use super::{
 };
 
 pub(super) use jwt::RawJwt;
+pub(super) use limits::{RawByteLimit, RawMessageLimit, RawRate, RawRouteLimits, RawServerLimits};
 
 type Optional<T> = Option<At<T>>;
 
@@ -69,6 +71,8 @@ pub(super) struct RawServer {
     /// Then connections are closed one by one over this time.
     #[schemars(extend("default" = "20s"))]
     pub(super) drain_timeout: Optional<Time>,
+    /// How many connections the gateway takes altogether.
+    pub(super) limits: Table<RawServerLimits>,
 }
 
 /// Where clients connect.
@@ -355,6 +359,8 @@ pub(super) struct RawRoute {
     /// Age at which a connection is closed.
     #[schemars(extend("default" = "off"))]
     pub(super) max_connection_duration: Optional<TimeOrOff>,
+    /// How many connections the route takes, and how much its clients may send.
+    pub(super) limits: Table<RawRouteLimits>,
 }
 
 /// What answers without an upstream.

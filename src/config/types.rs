@@ -1,6 +1,7 @@
 //! The validated types: what every other module sees of the configuration.
 
 mod jwt;
+mod limits;
 
 use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
 
@@ -9,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use jwt::{Jwt, KeySource, TokenSource};
+pub use limits::{ConnectionLimits, LimitAction, LimitBy, RateLimit, RouteLimits};
 
 use super::pattern::{HostPattern, OriginPattern, OriginRule, PathPattern, PathTemplate, TopicPattern};
 
@@ -25,6 +27,8 @@ pub struct Server {
     pub drain_delay: Duration,
     /// Closes are spread over this.
     pub drain_timeout: Duration,
+    /// How many connections the gateway takes altogether.
+    pub limits: ConnectionLimits,
 }
 
 impl Server {
@@ -37,6 +41,7 @@ impl Server {
             state_dir: None,
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(20),
+            limits: ConnectionLimits::default(),
         }
     }
 }
@@ -329,6 +334,8 @@ pub struct Route {
     pub allowed_origins: Vec<OriginRule>,
     /// Sizes and times.
     pub limits: SessionLimits,
+    /// How many may connect, and how much they may send.
+    pub traffic: RouteLimits,
 }
 
 impl Route {

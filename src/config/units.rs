@@ -27,6 +27,27 @@ pub(super) fn parse_time(text: &str) -> Option<Duration> {
     parse(text, &TIME_UNITS).map(Duration::from_millis).filter(|time| *time <= MAX_TIME)
 }
 
+/// `"50/s"`: how many, and in what time.
+pub(super) fn parse_rate(text: &str) -> Option<(u64, Duration)> {
+    let (number, per) = text.split_once('/')?;
+    Some((parse(number, &[("", 1)])?, parse_per(per)?))
+}
+
+/// `"1MiB/s"`: how many bytes, and in what time.
+pub(super) fn parse_byte_rate(text: &str) -> Option<(u64, Duration)> {
+    let (size, per) = text.split_once('/')?;
+    Some((parse(size, &SIZE_UNITS)?, parse_per(per)?))
+}
+
+fn parse_per(unit: &str) -> Option<Duration> {
+    match unit {
+        "s" => Some(Duration::from_secs(1)),
+        "m" => Some(Duration::from_secs(60)),
+        "h" => Some(Duration::from_secs(3600)),
+        _ => None,
+    }
+}
+
 /// In the largest unit that has no remainder.
 pub(super) fn show_size(bytes: usize) -> String {
     show(bytes as u64, &SIZE_UNITS, "B")
@@ -68,6 +89,19 @@ mod tests {
         assert_eq!(parse_size("18446744073709551615B"), Some(usize::MAX));
         assert_eq!(parse_size("18446744073709551616B"), None);
         assert_eq!(parse_size("17179869184GiB"), None);
+    }
+
+    #[test]
+    fn rates_have_a_number_and_a_time() {
+        assert_eq!(parse_rate("50/s"), Some((50, Duration::from_secs(1))));
+        assert_eq!(parse_rate("3/m"), Some((3, Duration::from_secs(60))));
+        assert_eq!(parse_byte_rate("1MiB/h"), Some((1 << 20, Duration::from_secs(3600))));
+        for text in ["", "50", "50/", "/s", "50/ms", "50 /s", "1MiB/s", "-1/s", "1/2s"] {
+            assert_eq!(parse_rate(text), None, "{text}");
+        }
+        for text in ["50/s", "1MiB", "1MiB/", "1MiB/d"] {
+            assert_eq!(parse_byte_rate(text), None, "{text}");
+        }
     }
 
     #[test]

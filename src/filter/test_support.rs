@@ -84,6 +84,7 @@ impl Bed {
                 state_dir: None,
                 drain_delay: Duration::ZERO,
                 drain_timeout: Duration::ZERO,
+                limits: Default::default(),
             },
             listeners: Vec::new(),
             admin: Admin { address: ([127, 0, 0, 1], 0).into() },
@@ -159,6 +160,7 @@ impl Bed {
             claims_to_headers: Vec::new(),
             allowed_origins: crate::config::pattern::OriginRule::DEFAULT.to_vec(),
             limits: SessionLimits { ping_interval: None, ..SessionLimits::default() },
+            traffic: Default::default(),
         });
         self
     }

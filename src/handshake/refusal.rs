@@ -9,6 +9,7 @@ use http_body_util::Full;
 use crate::{
     filter::{NotAdmitted, Reason},
     http_head::{is_of_the_connection, problem_json},
+    limit::Limit,
     upstream::{Answer, DialError},
 };
 
@@ -273,6 +274,16 @@ impl From<DialError> for Refusal {
                 Self::problem(HandshakeResult::UpstreamRefused, StatusCode::BAD_GATEWAY, None)
             }
             DialError::Unknown { .. } | DialError::Request { .. } => Self::internal(),
+        }
+    }
+}
+
+/// 429 for a limit of the client's own, else 503.
+impl From<Limit> for Refusal {
+    fn from(limit: Limit) -> Self {
+        match limit.is_of_the_client() {
+            true => Self::problem(HandshakeResult::Limited, StatusCode::TOO_MANY_REQUESTS, None),
+            false => Self::unavailable(),
         }
     }
 }

@@ -19,10 +19,12 @@ fn table(routes: &[(&str, &str, &str, &str)]) -> RouteTable {
             claims_to_headers: Vec::new(),
             allowed_origins: crate::config::pattern::OriginRule::DEFAULT.to_vec(),
             limits: SessionLimits::default(),
+            traffic: Default::default(),
         }
     };
     let routes: Vec<_> = routes.iter().map(route).collect();
-    RouteTable::of(&routes, false, &Metrics::new().unwrap())
+    let metrics = Arc::new(Metrics::new().unwrap());
+    RouteTable::of(&routes, false, &Limits::new(&config::ConnectionLimits::default(), &metrics), &metrics)
 }
 
 fn found(table: &RouteTable, host: &str, path: &str) -> Option<String> {

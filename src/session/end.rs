@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::scan::Violation;
-use crate::{filter::Closer, message::CloseFrame};
+use crate::{filter::Closer, limit::Limit, message::CloseFrame};
 
 /// Why a session ended. Matched without `_`: a new end must say what it means everywhere.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,6 +76,13 @@ pub enum SessionEnd {
     TokenRefused,
     /// The client sent a new token of somebody else.
     IdentityChanged,
+    /// The client sent more than a limit with `action = "close"` allows.
+    RateLimited {
+        /// Which.
+        limit: Limit,
+        /// As configured.
+        code: u16,
+    },
     /// The gateway drains.
     Drained,
 }
@@ -105,6 +112,18 @@ impl SessionEnd {
             Self::TokenExpired { code } => Some(CloseFrame::new(*code, "token expired")),
             Self::TokenRefused => Some(CloseFrame::new(4401, "token refused")),
             Self::IdentityChanged => Some(CloseFrame::new(4403, "identity changed")),
+            Self::RateLimited { limit, code } => Some(CloseFrame::new(
+                *code,
+                match limit {
+                    Limit::Bytes => "too many bytes",
+                    Limit::Messages
+                    | Limit::Connections
+                    | Limit::ConnectionsPerIp
+                    | Limit::ConnectionsPerUser
+                    | Limit::Handshakes
+                    | Limit::HandshakesPerIp => "too many messages",
+                },
+            )),
             Self::Drained => Some(CloseFrame::new(1001, "going away")),
         }
     }
@@ -123,6 +142,7 @@ impl SessionEnd {
             Self::ClientViolated(Violation::TooBig | Violation::Flood)
             | Self::ClientSendTimeout
             | Self::ClientOverflow
+            | Self::RateLimited { .. }
             | Self::IdleTimeout
             | Self::MaxDuration => Some(CloseFrame::new(1008, "closed by a limit")),
             Self::TokenExpired { .. } | Self::TokenRefused | Self::IdentityChanged => {
@@ -161,6 +181,7 @@ impl SessionEnd {
             | Self::TokenExpired { .. }
             | Self::TokenRefused
             | Self::IdentityChanged
+            | Self::RateLimited { .. }
             | Self::Drained => Closer::Gateway,
         }
     }
@@ -208,6 +229,7 @@ impl SessionEnd {
             Self::TokenExpired { .. } => "token_expired",
             Self::TokenRefused => "token_refused",
             Self::IdentityChanged => "identity_changed",
+            Self::RateLimited { .. } => "rate_limited",
             Self::Drained => "drained",
         }
     }
@@ -238,6 +260,7 @@ impl SessionEnd {
             | Self::TokenExpired { .. }
             | Self::TokenRefused
             | Self::IdentityChanged
+            | Self::RateLimited { .. }
             | Self::Drained => false,
         }
     }

@@ -2,10 +2,13 @@
 
 use std::task::{Context, Poll};
 
+use tokio::time::Instant;
+
 use super::{Arrival, Session, SessionEnd, far::Far, leg::Received, wire::Stop};
 use crate::{
     config::Overflow,
     filter::{Effect, Outcome, Run},
+    limit::Passed,
     message::{Direction, Message},
 };
 
@@ -112,6 +115,9 @@ impl Session {
         if self.is_spent(direction) {
             return Some(Pumped::Spent);
         }
+        if direction == Direction::ToUpstream && self.retry_throttled() {
+            return None;
+        }
         let received = match direction {
             Direction::ToUpstream => self.client.poll_receive(context),
             Direction::ToClient => self.poll_upstreams(context),
@@ -137,6 +143,38 @@ impl Session {
         let pump = self.pump_mut(direction);
         pump.messages += 1;
         pump.bytes += message.len();
+        match &mut self.rates {
+            Some(rates) if direction == Direction::ToUpstream => {
+                let passed = rates.pass(message);
+                self.passed(passed);
+            }
+            Some(_) | None => self.take_measured(direction, message),
+        }
+    }
+
+    /// What became of a message of the client that was held against its limits.
+    fn passed(&mut self, passed: Passed) {
+        match passed {
+            Passed::Now(message) => self.take_measured(Direction::ToUpstream, message),
+            Passed::Delayed | Passed::Dropped => {}
+            Passed::Close { limit, code } => self.begin_end(SessionEnd::RateLimited { limit, code }),
+        }
+    }
+
+    /// Asks again for a message that a limit holds back. True where there was one.
+    fn retry_throttled(&mut self) -> bool {
+        let passed = self.rates.as_mut().and_then(|rates| rates.retry());
+        let waited = passed.is_some();
+        passed.into_iter().for_each(|passed| self.passed(passed));
+        waited
+    }
+
+    /// When the client is read from again, if a limit holds it back.
+    pub(super) fn throttled_until(&self) -> Option<Instant> {
+        self.rates.as_ref()?.waits_until().map(Instant::from_std)
+    }
+
+    fn take_measured(&mut self, direction: Direction, message: Message) {
         if direction == Direction::ToUpstream && self.takes_refresh(&message) {
             return;
         }
@@ -186,7 +224,8 @@ impl Session {
     /// True while the queue that this direction fills is full, or the one that its replies fill, or the mailbox of a client
     /// that would have more to say.
     pub(super) fn is_paused(&mut self, direction: Direction) -> bool {
-        if direction == Direction::ToUpstream && self.inbox.has_backlog() {
+        let throttled = || self.throttled_until().is_some_and(|until| until > self.now);
+        if direction == Direction::ToUpstream && (self.inbox.has_backlog() || throttled()) {
             return true;
         }
         let mark = self.limits.queue_max_bytes;

@@ -1,6 +1,8 @@
 //! Every metric family, in one registry. Labels come from bounded sets only: routes, upstreams and filters are named by
 //! the configuration, everything else is an enum's label.
 
+mod limit;
+mod route;
 mod store;
 
 use std::time::Duration;
@@ -10,6 +12,8 @@ use prometheus::{
     Opts, Registry, TextEncoder, core::Collector,
 };
 
+pub use limit::LimitMetrics;
+pub use route::{DirectionMetrics, RouteMetrics};
 pub use store::StoreMetrics;
 
 use self::store::StoreFamilies;
@@ -35,6 +39,7 @@ pub struct Metrics {
     closes_total: IntCounterVec,
     connection_duration_seconds: HistogramVec,
     queue_bytes: IntGaugeVec,
+    ratelimited_total: IntCounterVec,
     upstream_connections: IntGaugeVec,
     upstream_connect_duration_seconds: HistogramVec,
     filter_calls_total: IntCounterVec,
@@ -97,6 +102,12 @@ impl Metrics {
                 CONNECTION_SECONDS,
             )?,
             queue_bytes: gauges(r, "queue_bytes", "Held in outgoing queues.", &["route"])?,
+            ratelimited_total: counters(
+                r,
+                "ratelimited_total",
+                "Connections, handshakes and messages that met a limit; the route `-` stands for those of all routes.",
+                &["route", "limit", "action"],
+            )?,
             upstream_connections: gauges(
                 r,
                 "upstream_connections",
@@ -241,6 +252,12 @@ impl Metrics {
         }
     }
 
+    /// What the limits of a route count; `-` for those of all routes.
+    #[must_use]
+    pub fn limits(&self, route: &str) -> LimitMetrics {
+        LimitMetrics::new(route, &self.ratelimited_total)
+    }
+
     /// Counts an answered opening request; `route` is `-` where none matched.
     pub fn handshake(&self, route: &str, result: &'static str) {
         self.handshakes_total.with_label_values(&[route, result]).inc();
@@ -312,69 +329,6 @@ impl Metrics {
     pub fn store(&self, store: &str) -> StoreMetrics {
         self.stores.of(store)
     }
-}
-
-/// The counters of one route.
-#[derive(Clone)]
-pub struct RouteMetrics {
-    route: String,
-    /// Open now.
-    pub connections: IntGauge,
-    /// Opened since the start.
-    pub connections_total: IntCounter,
-    /// Head to answer.
-    pub handshake_duration_seconds: Histogram,
-    /// Received from clients.
-    pub to_upstream: DirectionMetrics,
-    /// Received from upstreams.
-    pub to_client: DirectionMetrics,
-    /// Sizes of received messages.
-    pub message_size_bytes: Histogram,
-    /// 101 to end.
-    pub connection_duration_seconds: Histogram,
-    /// Held in outgoing queues.
-    pub queue_bytes: IntGauge,
-    closes_total: IntCounterVec,
-    handshakes_total: IntCounterVec,
-}
-
-impl RouteMetrics {
-    /// Counts an end. Codes that applications choose are counted in buckets.
-    pub fn closed(&self, code: u16, by: &'static str) {
-        let code = match code {
-            3000..=3999 => "3xxx".to_owned(),
-            4401 | 4403 | 4408 | 4429 if by == "gateway" => code.to_string(),
-            4000..=4999 => "4xxx".to_owned(),
-            1000..=1015 => code.to_string(),
-            _ => "other".to_owned(),
-        };
-        self.closes_total.with_label_values(&[self.route.as_str(), &code, by]).inc();
-    }
-
-    /// Counts an answered opening request.
-    pub fn handshake(&self, result: &'static str) {
-        self.handshakes_total.with_label_values(&[self.route.as_str(), result]).inc();
-    }
-
-    /// What is received in a direction.
-    #[must_use]
-    pub fn direction(&self, direction: Direction) -> &DirectionMetrics {
-        match direction {
-            Direction::ToUpstream => &self.to_upstream,
-            Direction::ToClient => &self.to_client,
-        }
-    }
-}
-
-/// Messages received in one direction of a route.
-#[derive(Clone)]
-pub struct DirectionMetrics {
-    /// Text messages.
-    pub text: IntCounter,
-    /// Binary messages.
-    pub binary: IntCounter,
-    /// Payload bytes.
-    pub bytes: IntCounter,
 }
 
 /// The counters of one endpoint.

@@ -37,7 +37,7 @@ impl Checker<'_> {
         if let Some(at) = raw.leeway.as_ref().filter(|_| leeway > MAX_LEEWAY) {
             self.refuse_as(at, "accepted; write at most \"10m\"");
         }
-        let code = self.close_code(raw);
+        let code = self.close_code(raw.on_expiry.code.as_ref(), 4401);
         let texts = |texts: &[At<String>]| texts.iter().map(|at| at.value.clone()).collect::<Vec<_>>();
         let jwt = Jwt {
             issuer: raw.issuer.as_ref().map(|at| at.value.clone()),
@@ -53,19 +53,6 @@ impl Checker<'_> {
             refresh: raw.refresh.unwrap_or(false),
         };
         Some((name.to_owned(), jwt))
-    }
-
-    /// A code that says something to a client (RFC 6455 section 7.4).
-    fn close_code(&mut self, raw: &RawJwt) -> u16 {
-        const DEFAULT: u16 = 4401;
-        let Some(at) = &raw.on_expiry.code else { return DEFAULT };
-        match u16::try_from(at.value.0) {
-            Ok(code @ (1000 | 1001 | 1008 | 3000..=4999)) => code,
-            Ok(_) | Err(_) => {
-                self.refuse_as(at, "accepted; write 1000, 1001, 1008, or a number from 3000 to 4999");
-                DEFAULT
-            }
-        }
     }
 
     fn key_source(&mut self, at: &At<Table<RawJwt>>) -> Option<KeySource> {

@@ -25,6 +25,7 @@ impl Checker<'_> {
             state_dir: raw.state_dir.as_ref().map(|at| self.path(at)),
             drain_delay: self.time(raw.drain_delay.as_ref(), default.drain_delay, Duration::ZERO),
             drain_timeout: self.time(raw.drain_timeout.as_ref(), default.drain_timeout, Duration::ZERO),
+            limits: self.server_limits(&raw.limits),
         }
     }
 

@@ -91,6 +91,7 @@ impl Checker<'_> {
         let claims_to_headers = self.claims_to_headers(raw);
         let allowed_origins = self.allowed_origins(raw);
         let limits = self.limits(at);
+        let traffic = self.route_limits(raw, limits.client_max_payload_bytes);
         let name = raw.name.as_ref().map(|name| name.value.clone()).unwrap_or_default();
         let route = Route {
             name,
@@ -105,6 +106,7 @@ impl Checker<'_> {
             claims_to_headers,
             allowed_origins,
             limits,
+            traffic,
         };
         Some((raw.path.as_ref()?, route))
     }

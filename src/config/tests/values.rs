@@ -34,6 +34,7 @@ fn a_minimal_file_has_the_documented_defaults() {
         state_dir: None,
         drain_delay: seconds(5),
         drain_timeout: seconds(20),
+        limits: ConnectionLimits::default(),
     };
     assert_eq!(config.server, server);
     assert_eq!(config.admin.address, "127.0.0.1:9901".parse().unwrap());
@@ -69,6 +70,7 @@ fn a_minimal_file_has_the_documented_defaults() {
         claims_to_headers: Vec::new(),
         allowed_origins: crate::config::pattern::OriginRule::DEFAULT.to_vec(),
         limits,
+        traffic: RouteLimits::default(),
     };
     assert_eq!(config.routes, [route]);
 }
@@ -82,6 +84,12 @@ fn every_key_of_server_and_listeners_reaches_its_place() {
         state_dir: Some(folder().join("state")),
         drain_delay: seconds(1),
         drain_timeout: seconds(60),
+        limits: ConnectionLimits {
+            connections: Some(20_000),
+            connections_per_ip: Some(100),
+            handshakes_per_second: Some(1_000),
+            ..ConnectionLimits::default()
+        },
     };
     assert_eq!(config.server, server);
     let addresses: Vec<_> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
@@ -193,6 +201,31 @@ fn every_key_of_a_route_reaches_its_place() {
             pong_timeout: seconds(3),
             idle_timeout: Some(seconds(3600)),
             max_connection_duration: Some(seconds(86_400)),
+        },
+        traffic: RouteLimits {
+            connections: ConnectionLimits {
+                connections: Some(10_000),
+                connections_per_ip: Some(20),
+                connections_per_user: Some(5),
+                handshakes_per_second: Some(200),
+                handshakes_per_second_per_ip: Some(10),
+            },
+            messages: Some(RateLimit {
+                amount: 50,
+                per: seconds(1),
+                burst: 100,
+                by: LimitBy::Connection,
+                action: LimitAction::Delay,
+                code: 4429,
+            }),
+            bytes: Some(RateLimit {
+                amount: 10 << 20,
+                per: seconds(60),
+                burst: 4 << 20,
+                by: LimitBy::User,
+                action: LimitAction::Close,
+                code: 4008,
+            }),
         },
     };
     assert_eq!(chat, &expected);
