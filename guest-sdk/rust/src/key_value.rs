@@ -9,6 +9,8 @@ use std::time::Duration;
 use crate::bindings::wsgate::filter::key_value as host;
 #[doc(inline)]
 pub use crate::bindings::wsgate::filter::key_value::{Entry, Error};
+#[cfg(not(target_family = "wasm"))]
+use crate::native::key_value as host;
 
 /// Reads a key. None where it is absent or its time is up.
 ///
@@ -17,10 +19,7 @@ pub use crate::bindings::wsgate::filter::key_value::{Entry, Error};
 /// [`Error::Denied`] where the store is not allowed, [`Error::Invalid`] for an empty key, [`Error::TooLarge`],
 /// [`Error::Unavailable`].
 pub fn get(store: &str, key: &str) -> Result<Option<Entry>, Error> {
-    #[cfg(target_family = "wasm")]
-    return host::get(store, key);
-    #[cfg(not(target_family = "wasm"))]
-    unavailable((store, key))
+    host::get(store, key)
 }
 
 /// Writes a key, for `ttl` (in whole milliseconds) or for good. Returns the new version.
@@ -30,10 +29,7 @@ pub fn get(store: &str, key: &str) -> Result<Option<Entry>, Error> {
 /// [`Error::Denied`] where the store is not allowed, [`Error::Invalid`] for an empty key or a `ttl` below a millisecond,
 /// [`Error::TooLarge`], [`Error::Unavailable`] also where the store is full.
 pub fn set(store: &str, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<u64, Error> {
-    #[cfg(target_family = "wasm")]
-    return host::set(store, key, value, ttl.map(millis));
-    #[cfg(not(target_family = "wasm"))]
-    unavailable((store, key, value, ttl))
+    host::set(store, key, value, ttl.map(millis))
 }
 
 /// Writes a key where its version is still `expected`; with none, only where the key is absent. False where it is not.
@@ -48,10 +44,7 @@ pub fn compare_and_set(
     value: &[u8],
     ttl: Option<Duration>,
 ) -> Result<bool, Error> {
-    #[cfg(target_family = "wasm")]
-    return host::compare_and_set(store, key, expected, value, ttl.map(millis));
-    #[cfg(not(target_family = "wasm"))]
-    unavailable((store, key, expected, value, ttl))
+    host::compare_and_set(store, key, expected, value, ttl.map(millis))
 }
 
 /// Removes a key. One that is absent is no error.
@@ -60,10 +53,7 @@ pub fn compare_and_set(
 ///
 /// As [`get`].
 pub fn delete(store: &str, key: &str) -> Result<(), Error> {
-    #[cfg(target_family = "wasm")]
-    return host::delete(store, key);
-    #[cfg(not(target_family = "wasm"))]
-    unavailable((store, key))
+    host::delete(store, key)
 }
 
 /// Adds to a counter, which starts at 0, and returns its new value. With `ttl` the counter ends that long after its
@@ -73,18 +63,9 @@ pub fn delete(store: &str, key: &str) -> Result<(), Error> {
 ///
 /// As [`set`], and [`Error::Invalid`] where the value is not a number or the sum exceeds 64 bits.
 pub fn increment(store: &str, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, Error> {
-    #[cfg(target_family = "wasm")]
-    return host::increment(store, key, by, ttl.map(millis));
-    #[cfg(not(target_family = "wasm"))]
-    unavailable((store, key, by, ttl))
+    host::increment(store, key, by, ttl.map(millis))
 }
 
-#[cfg(target_family = "wasm")]
 fn millis(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(not(target_family = "wasm"))]
-fn unavailable<C, T>(_call: C) -> Result<T, Error> {
-    Err(Error::Unavailable("outside the gateway".to_owned()))
 }

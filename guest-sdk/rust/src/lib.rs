@@ -39,9 +39,10 @@
 //!
 //! # Outside the gateway
 //!
-//! The crate compiles natively too, so that filters can be tested without a gateway. The imports then answer with
-//! stand-ins: log lines go to stderr, the clock is the machine's, metrics go nowhere, messaging and HTTP calls are
-//! denied, and the key-value store is unavailable.
+//! The crate compiles natively too, so that filters can be tested without a gateway. A test's [`testing::Host`] then
+//! answers the imports and records what the filter did. Without one there are stand-ins: log lines go to stderr, the
+//! clock is the machine's, metrics go nowhere, messaging and HTTP calls are denied, and the key-value store is
+//! unavailable.
 
 mod admission;
 mod config;
@@ -61,6 +62,8 @@ pub mod metrics;
 pub mod testing;
 
 mod component;
+#[cfg(not(target_family = "wasm"))]
+mod native;
 #[doc(hidden)]
 #[allow(missing_docs, unsafe_code, unreachable_pub, reason = "generated from the WIT, which documents the types")]
 pub mod bindings {
