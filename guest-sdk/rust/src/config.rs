@@ -26,14 +26,6 @@ pub(crate) fn parse<C: DeserializeOwned>(json: &str) -> Result<C, Error> {
     }
 }
 
-/// Reads one JSON document. Errors name the key.
-pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
-    let mut from = serde_json::Deserializer::from_slice(json);
-    let value = serde_path_to_error::deserialize(&mut from).map_err(|error| named(&error))?;
-    from.end()?;
-    Ok(value)
-}
-
 fn named(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
     let at_the_top = error.path().iter().next().is_none();
     match at_the_top {

@@ -112,8 +112,8 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// Where it is none, or does not fit the type; the error names the key.
+    /// Where it is none, or does not fit the type. The error does not repeat what was found.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, crate::Error> {
-        crate::config::read(&self.body).map_err(|error| error.context("the response"))
+        crate::json::read(&self.body).map_err(|error| error.context("the response"))
     }
 }

@@ -35,6 +35,7 @@
 //!
 //! - [`Filter`], and what its functions take and return: all in the [`prelude`];
 //! - what the gateway offers to a filter: [`log`], [`clock`], [`metrics`], [`messaging`], [`key_value`], [`http`];
+//! - [`mod@state`]: what a connection takes along to the next generation of its filter;
 //! - [`testing`]: a filter's logic is plain Rust and is tested with a plain `cargo test`.
 //!
 //! # Outside the gateway
@@ -49,8 +50,11 @@ mod config;
 mod error;
 mod filter;
 mod handshake;
+mod identity;
 mod interest;
+mod json;
 mod message;
+mod verdict;
 
 pub mod clock;
 pub mod http;
@@ -58,6 +62,7 @@ pub mod key_value;
 pub mod log;
 pub mod messaging;
 pub mod metrics;
+pub mod state;
 
 pub mod testing;
 
@@ -104,6 +109,7 @@ pub use bindings::wsgate::filter::types::{
 pub use error::Error;
 pub use filter::Filter;
 pub use interest::Directions;
+pub use serde_json::{Value, json};
 
 /// All that a filter usually names: `use wsgate_sdk::prelude::*;`.
 pub mod prelude {
@@ -111,7 +117,7 @@ pub mod prelude {
         Action, Admission, CloseInfo, Closer, Direction, Directions, Error, Filter, Handshake, Header, HeaderEdits,
         Hooks, Identity, Interest, Kinds, Message, Refusal, Rejection, ResumeCause, Resumed, Verdict,
     };
-    pub use crate::{clock, http, key_value, log, messaging, metrics};
+    pub use crate::{clock, http, json, key_value, log, messaging, metrics, state};
     #[doc(no_inline)]
     pub use std::rc::Rc;
 }

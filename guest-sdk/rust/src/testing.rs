@@ -21,6 +21,7 @@
 
 //! What a filter calls of the gateway is answered by a [`Host`], which grants, answers and records.
 
+mod connection;
 #[cfg(not(target_family = "wasm"))]
 mod host;
 #[cfg(not(target_family = "wasm"))]
@@ -42,9 +43,10 @@ use std::rc::Rc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+pub use self::connection::{Connection, connect};
 #[cfg(not(target_family = "wasm"))]
 pub use self::{host::Host, messaging::Effect, record::LogLine};
-use crate::{Error, Filter, Handshake, Header, Identity, Interest, config};
+use crate::{Error, Filter, Handshake, Header, Identity, Interest, Refusal, config};
 
 /// Does what the gateway does when it loads a filter: reads the configuration and asks for the interest.
 ///
@@ -55,6 +57,26 @@ pub fn init<F: Filter>(config_json: &str) -> Result<(Rc<F::Config>, Interest), E
     let config = config::parse::<F::Config>(config_json)?;
     let interest = in_init(|| F::interest(&config))?;
     Ok((Rc::new(config), interest))
+}
+
+/// The same, in a test that is about something else.
+fn loaded<F: Filter>(config_json: &str) -> (Rc<F::Config>, Interest) {
+    match init::<F>(config_json) {
+        Ok(loaded) => loaded,
+        Err(error) => panic!("the configuration is refused: {error}"),
+    }
+}
+
+/// What a handshake that is refused asked for is discarded.
+fn discard_if_refused<T>(open: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    #[cfg(not(target_family = "wasm"))]
+    let before = installed::with(|state| state.messaging.clone());
+    let opened = open();
+    #[cfg(not(target_family = "wasm"))]
+    if let (Err(_), Some(before)) = (&opened, before) {
+        installed::with(|state| state.messaging = before);
+    }
+    opened
 }
 
 /// Without the right to message anybody: no connection is served yet.
@@ -73,12 +95,8 @@ fn in_init<T>(call: impl FnOnce() -> T) -> T {
 ///
 /// Where the configuration or the connection is refused.
 pub fn open<F: Filter>(config_json: &str) -> F {
-    let (config, _) = match init::<F>(config_json) {
-        Ok(loaded) => loaded,
-        Err(error) => panic!("the configuration is refused: {error}"),
-    };
-    match F::open(&config, &handshake("/")) {
-        Ok(admission) => admission.session,
+    match connect::<F>(config_json, &handshake("/")) {
+        Ok(connection) => connection.filter,
         Err(refusal) => panic!("the connection is refused: {refusal:?}"),
     }
 }

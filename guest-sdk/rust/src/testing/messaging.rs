@@ -24,7 +24,7 @@ pub enum Effect {
     Unsubscribe { connection: String, topic: String },
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Messaging {
     /// Patterns of `allow.topics`.
     pub(super) topics: Vec<String>,

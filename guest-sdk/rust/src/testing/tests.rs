@@ -59,6 +59,7 @@ fn versions_grow_over_removals() {
     assert_eq!(key_value::compare_and_set("s", "k", Some(first), b"3", None), Ok(false));
     assert_eq!(key_value::compare_and_set("s", "k", None, b"3", None), Ok(false));
     assert_eq!(key_value::compare_and_set("s", "k", Some(second), b"3", None), Ok(true));
+    assert_eq!(key_value::compare_and_set("s", "new", Some(1), b"4", None), Ok(false));
     assert_eq!(key_value::compare_and_set("s", "new", None, b"4", None), Ok(true));
     assert_eq!(host.text("s", "k").as_deref(), Some("3"));
     assert_eq!(host.keys("s"), ["k", "new"]);
