@@ -73,7 +73,7 @@ mod native;
 #[allow(missing_docs, unsafe_code, unreachable_pub, reason = "generated from the WIT, which documents the types")]
 pub mod bindings {
     wit_bindgen::generate!({
-        path: "../../wit/0.1.0",
+        path: "../wit/0.1.0",
         world: "filter-http",
         pub_export_macro: true,
         export_macro_name: "export_handler",
