@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 #[allow(unreachable_pub, reason = "what is here a module is there a library")]
-#[path = "../template/src/lib.rs"]
-mod template; // with its own tests
+#[path = "../../template/src/lib.rs"]
+mod filter; // with its own tests
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
