@@ -63,16 +63,17 @@ impl Room {
     }
 
     /// To everybody in the room, also to the one who said it where that is wanted.
-    fn publish(&self, text: String) -> Result<(), messaging::Error> {
+    fn publish(&self, text: String) -> Result<(), Error> {
         let exclude = (!self.config.hear_own).then_some(self.connection.as_str());
-        messaging::publish(&self.topic, &text.into(), exclude)
+        let published = messaging::publish(&self.topic, &text.into(), exclude);
+        published.map_err(|error| Error::from(error).context(format_args!("{} was not told", self.topic)))
     }
 
     fn announce(&self, what: &str) {
         if self.config.announce
             && let Err(error) = self.publish(format!("* {} {what}", self.name))
         {
-            log::warn!("{} was not told: {error:?}", self.topic);
+            log::warn!("{error}");
         }
     }
 }
@@ -85,14 +86,13 @@ impl Filter for Room {
     }
 
     fn open(config: &Rc<Config>, handshake: &Handshake) -> Result<Admission<Self>, Refusal> {
-        let refused = |why: &str| Refusal::new(400).with_header("content-type", "text/plain").with_body(why);
         let Some(room) = Self::new(config, handshake) else {
-            return Err(refused("a name has 1 to 32 of A-Z a-z 0-9 _ -\n"));
+            return Err(Refusal::text(400, "a name has 1 to 32 of A-Z a-z 0-9 _ -"));
         };
         messaging::subscribe(&room.connection, &room.topic).map_err(|error| match error {
             // The room is the client's choice: it may be none that the filter is allowed.
-            messaging::Error::Denied => refused("there is no such room\n"),
-            error => Refusal::fault(format_args!("{}: {error:?}", room.topic)),
+            messaging::Error::Denied => Refusal::text(400, "there is no such room"),
+            error => Error::from(error).context(&room.topic).into(),
         })?;
         room.announce("joined");
         let name = room.name.clone();
@@ -114,10 +114,8 @@ impl Filter for Room {
 
     fn on_message(&mut self, _direction: Direction, message: Message) -> Result<Verdict, Error> {
         let text = message.as_text().unwrap_or_default();
-        match self.publish(format!("{}: {text}", self.name)) {
-            Ok(()) => Ok(Verdict::Drop),
-            Err(error) => Err(Error::new(format_args!("{} was not told: {error:?}", self.topic))),
-        }
+        self.publish(format!("{}: {text}", self.name))?;
+        Ok(Verdict::Drop)
     }
 
     fn on_close(&mut self, _by: Closer, _info: CloseInfo) {
@@ -157,6 +155,30 @@ mod tests {
         // Outside the gateway nothing is granted.
         let config = Rc::new(Config::default());
         assert_eq!(Room::open(&config, &handshake(None)).unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn everybody_else_in_the_room_hears_what_one_says() {
+        let host = testing::Host::new().with_topic("room.*");
+        let mut ann = testing::connect::<Room>("{}", &handshake(Some("name=ann"))).unwrap();
+        assert_eq!(host.subscriptions("abcdefgh"), ["room.lobby"]);
+        assert_eq!(ann.to_upstream("hello"), Ok(Verdict::Drop));
+        ann.close(Closer::Client, CloseInfo::new(CloseInfo::NORMAL, ""));
+        assert_eq!(host.published("room.lobby"), ["* ann joined".into(), "ann: hello".into(), "* ann left".into()]);
+        let excluded = |effect: &testing::Effect| match effect {
+            testing::Effect::Publish { exclude, .. } => exclude.as_deref() == Some("abcdefgh"),
+            _ => true,
+        };
+        assert!(host.effects().iter().all(excluded));
+    }
+
+    #[test]
+    fn who_is_not_heard_is_told_why() {
+        let host = testing::Host::new().with_topic("room.*");
+        let mut ann = testing::connect::<Room>("{}", &handshake(Some("name=ann"))).unwrap();
+        host.fail_messaging(Some(messaging::Error::QueueFull));
+        let error = ann.to_upstream("hello").unwrap_err().to_string();
+        assert_eq!(error, "room.lobby was not told: messaging: too much is waiting already");
     }
 
     #[test]

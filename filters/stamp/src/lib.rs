@@ -10,6 +10,9 @@ wsgate_sdk::export!(Stamp);
 /// What this build calls itself.
 const BUILD: &str = if cfg!(feature = "v2") { "v2" } else { "v1" };
 
+/// The form of [`Numbers`].
+const STATE_VERSION: u32 = 1;
+
 /// The filter's table in `wsgate.toml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,12 +100,8 @@ impl Filter for Stamp {
         state: Option<Vec<u8>>,
         _cause: ResumeCause,
     ) -> Result<Resumed<Self>, Rejection> {
-        let numbers = match state {
-            // Without state the numbers start anew: the filter was added, or its instance was lost.
-            None => Numbers::default(),
-            Some(state) => serde_json::from_slice(&state)
-                .map_err(|error| Rejection::keep_old(format_args!("the saved numbers cannot be read: {error}")))?,
-        };
+        // Without state the numbers start anew: the filter was added, or its instance was lost.
+        let numbers = state::resume(STATE_VERSION, state)?.unwrap_or_default();
         Ok(Resumed::new(Self { config: Rc::clone(config), numbers }))
     }
 
@@ -115,7 +114,7 @@ impl Filter for Stamp {
     }
 
     fn save(&mut self) -> Option<Vec<u8>> {
-        serde_json::to_vec(&self.numbers).ok()
+        state::save(STATE_VERSION, &self.numbers)
     }
 }
 
@@ -184,7 +183,7 @@ mod tests {
     #[test]
     fn state_that_cannot_be_read_stays_with_the_old_generation() {
         let rejection = resume(Some(b"?"), ResumeCause::Reload).unwrap_err();
-        assert!(matches!(rejection, Rejection::KeepOld(why) if why.starts_with("the saved numbers cannot be read")));
+        assert!(matches!(rejection, Rejection::KeepOld(why) if why.starts_with("the saved state cannot be read")));
     }
 
     #[test]

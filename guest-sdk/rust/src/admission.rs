@@ -2,8 +2,10 @@
 
 use std::fmt::Display;
 
+use serde_json::Value;
+
 use crate::bindings::wsgate::filter::types::Header;
-use crate::{CloseInfo, HeaderEdits, Interest, Refusal, Rejection};
+use crate::{CloseInfo, Error, HeaderEdits, Interest, Refusal, Rejection};
 
 /// A connection is let in: what [`Filter::open`](crate::Filter::open) returns.
 ///
@@ -13,6 +15,7 @@ use crate::{CloseInfo, HeaderEdits, Interest, Refusal, Rejection};
 /// # struct Shout;
 /// let admission = Admission::new(Shout)
 ///     .with_upstream_headers(HeaderEdits::new().set("x-user", "7").remove("cookie"))
+///     .with_subprotocol("chat.v2")
 ///     .with_tag("tenant", "acme");
 /// # assert_eq!(admission.tags.len(), 1);
 /// ```
@@ -59,6 +62,13 @@ impl<F> Admission<F> {
     #[must_use]
     pub fn with_upstream_headers(mut self, edits: HeaderEdits) -> Self {
         self.upstream_headers = edits;
+        self
+    }
+
+    /// Replaces every header of this name in the request that goes to the upstream by this one.
+    #[must_use]
+    pub fn with_upstream_header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.upstream_headers = self.upstream_headers.set(name, value);
         self
     }
 
@@ -127,6 +137,11 @@ impl HeaderEdits {
         Self::default()
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.append.is_empty() && self.remove.is_empty()
+    }
+
     /// Replaces every header of this name by this one.
     #[must_use]
     pub fn set(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
@@ -155,13 +170,36 @@ impl Refusal {
         Self { status, headers: Vec::new(), body: Vec::new() }
     }
 
-    /// Writes `error` to the log and refuses with 500, without a word of it to the client.
+    /// Refuses with this status and a line of text for people.
+    ///
+    /// ```
+    /// use wsgate_sdk::prelude::*;
+    ///
+    /// fn open(handshake: &Handshake) -> Result<(), Refusal> {
+    ///     let token = handshake.cookie("session").ok_or_else(|| Refusal::text(401, "log in first"))?;
+    ///     # let _ = token;
+    ///     Ok(())
+    /// }
+    /// # assert_eq!(open(&wsgate_sdk::testing::handshake("/")).unwrap_err().body, b"log in first\n");
+    /// ```
+    pub fn text(status: u16, line: impl Display) -> Self {
+        let refusal = Self::new(status).with_header("content-type", "text/plain; charset=utf-8");
+        refusal.with_body(format!("{line}\n"))
+    }
+
+    /// Refuses with this status and a JSON document.
+    pub fn json(status: u16, value: &Value) -> Self {
+        Self::new(status).with_header("content-type", "application/json").with_body(value.to_string())
+    }
+
+    /// Writes `error` to the log and refuses with 500, without a word of it to the client. An [`Error`] and those of the
+    /// gateway's calls become this with `?`.
     ///
     /// ```
     /// use wsgate_sdk::prelude::*;
     ///
     /// fn quota(user: &str) -> Result<u64, Refusal> {
-    ///     let entry = key_value::get("quotas", user).map_err(Refusal::fault)?;
+    ///     let entry = key_value::get("quotas", user)?;
     ///     Ok(entry.map_or(0, |entry| entry.version))
     /// }
     /// # assert_eq!(quota("7"), Err(Refusal::new(500)));
@@ -186,6 +224,30 @@ impl Refusal {
     }
 }
 
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::fault(error)
+    }
+}
+
+impl From<crate::key_value::Error> for Refusal {
+    fn from(error: crate::key_value::Error) -> Self {
+        Self::fault(Error::from(error))
+    }
+}
+
+impl From<crate::messaging::Error> for Refusal {
+    fn from(error: crate::messaging::Error) -> Self {
+        Self::fault(Error::from(error))
+    }
+}
+
+impl From<crate::http::Error> for Refusal {
+    fn from(error: crate::http::Error) -> Self {
+        Self::fault(Error::from(error))
+    }
+}
+
 impl Rejection {
     /// Closes the connection with this code and reason.
     pub fn close(code: u16, reason: impl Into<String>) -> Self {
@@ -195,5 +257,12 @@ impl Rejection {
     /// Leaves the connection with the old generation of the filter, and says why.
     pub fn keep_old(why: impl Display) -> Self {
         Self::KeepOld(why.to_string())
+    }
+}
+
+/// The connection stays with the old generation of the filter.
+impl From<Error> for Rejection {
+    fn from(error: Error) -> Self {
+        Self::keep_old(error)
     }
 }

@@ -35,21 +35,26 @@
 //!
 //! - [`Filter`], and what its functions take and return: all in the [`prelude`];
 //! - what the gateway offers to a filter: [`log`], [`clock`], [`metrics`], [`messaging`], [`key_value`], [`http`];
+//! - [`mod@state`]: what a connection takes along to the next generation of its filter;
 //! - [`testing`]: a filter's logic is plain Rust and is tested with a plain `cargo test`.
 //!
 //! # Outside the gateway
 //!
-//! The crate compiles natively too, so that filters can be tested without a gateway. The imports then answer with
-//! stand-ins: log lines go to stderr, the clock is the machine's, metrics go nowhere, messaging and HTTP calls are
-//! denied, and the key-value store is unavailable.
+//! The crate compiles natively too, so that filters can be tested without a gateway. A test's [`testing::Host`] then
+//! answers the imports and records what the filter did. Without one there are stand-ins: log lines go to stderr, the
+//! clock is the machine's, metrics go nowhere, messaging and HTTP calls are denied, and the key-value store is
+//! unavailable.
 
 mod admission;
 mod config;
 mod error;
 mod filter;
 mod handshake;
+mod identity;
 mod interest;
+mod json;
 mod message;
+mod verdict;
 
 pub mod clock;
 pub mod http;
@@ -57,15 +62,18 @@ pub mod key_value;
 pub mod log;
 pub mod messaging;
 pub mod metrics;
+pub mod state;
 
 pub mod testing;
 
 mod component;
+#[cfg(not(target_family = "wasm"))]
+mod native;
 #[doc(hidden)]
 #[allow(missing_docs, unsafe_code, unreachable_pub, reason = "generated from the WIT, which documents the types")]
 pub mod bindings {
     wit_bindgen::generate!({
-        path: "../../wit/0.1.0",
+        path: "../wit/0.1.0",
         world: "filter-http",
         pub_export_macro: true,
         export_macro_name: "export_handler",
@@ -101,6 +109,7 @@ pub use bindings::wsgate::filter::types::{
 pub use error::Error;
 pub use filter::Filter;
 pub use interest::Directions;
+pub use serde_json::{Value, json};
 
 /// All that a filter usually names: `use wsgate_sdk::prelude::*;`.
 pub mod prelude {
@@ -108,7 +117,7 @@ pub mod prelude {
         Action, Admission, CloseInfo, Closer, Direction, Directions, Error, Filter, Handshake, Header, HeaderEdits,
         Hooks, Identity, Interest, Kinds, Message, Refusal, Rejection, ResumeCause, Resumed, Verdict,
     };
-    pub use crate::{clock, http, key_value, log, messaging, metrics};
+    pub use crate::{clock, http, json, key_value, log, messaging, metrics, state};
     #[doc(no_inline)]
     pub use std::rc::Rc;
 }

@@ -14,8 +14,12 @@
 //! The gateway adds the filter, the route and the connection, cuts lines that are too long, and drops lines that come
 //! too fast. What clients send may be secret: it does not belong into a log.
 
+#[cfg(target_family = "wasm")]
+use crate::bindings::wsgate::filter::logging as host;
 #[doc(inline)]
 pub use crate::bindings::wsgate::filter::logging::Level;
+#[cfg(not(target_family = "wasm"))]
+use crate::native::logging as host;
 #[doc(inline)]
 pub use crate::{
     __log_debug as debug, __log_error as error, __log_info as info, __log_trace as trace, __log_warn as warn,
@@ -23,27 +27,13 @@ pub use crate::{
 
 /// Whether the gateway logs lines of this level now.
 pub fn enabled(level: Level) -> bool {
-    #[cfg(target_family = "wasm")]
-    return crate::bindings::wsgate::filter::logging::enabled(level);
-    #[cfg(not(target_family = "wasm"))]
-    {
-        let _ = level;
-        true
-    }
+    host::enabled(level)
 }
 
 /// Writes a line with fields. The macros of this module are the convenient form.
 pub fn write(level: Level, message: &str, fields: &[(&str, String)]) {
-    #[cfg(target_family = "wasm")]
-    {
-        let fields: Vec<_> = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        crate::bindings::wsgate::filter::logging::log(level, message, &fields);
-    }
-    #[cfg(not(target_family = "wasm"))]
-    {
-        let fields: String = fields.iter().map(|(name, value)| format!(" {name}={value}")).collect();
-        eprintln!("{level:?} {message}{fields}");
-    }
+    let fields: Vec<_> = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    host::log(level, message, &fields);
 }
 
 /// Names why this call decided as it did: a short label of a small set, such as `"banned_word"`.
@@ -51,10 +41,7 @@ pub fn write(level: Level, message: &str, fields: &[(&str, String)]) {
 /// It is shown in the access log, in the log line of a refused handshake, in the tap and in a metric that counts 64
 /// labels of a filter each by itself.
 pub fn reason(label: &str) {
-    #[cfg(target_family = "wasm")]
-    crate::bindings::wsgate::filter::logging::reason(label);
-    #[cfg(not(target_family = "wasm"))]
-    eprintln!("reason {label}");
+    host::reason(label);
 }
 
 #[doc(hidden)]

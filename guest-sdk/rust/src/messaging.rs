@@ -33,6 +33,8 @@
 use crate::bindings::wsgate::filter::messaging as host;
 #[doc(inline)]
 pub use crate::bindings::wsgate::filter::messaging::Error;
+#[cfg(not(target_family = "wasm"))]
+use crate::native::messaging as host;
 use crate::{CloseInfo, Message};
 
 /// Sends a message to the client of a connection. It passes that connection's whole to-client chain, but not
@@ -42,10 +44,7 @@ use crate::{CloseInfo, Message};
 ///
 /// [`Error::Denied`] without the right to send, [`Error::NotFound`], [`Error::QueueFull`], [`Error::TooLarge`].
 pub fn send(connection: &str, message: &Message) -> Result<(), Error> {
-    #[cfg(target_family = "wasm")]
-    return host::send(connection, message);
-    #[cfg(not(target_family = "wasm"))]
-    denied((connection, message))
+    host::send(connection, message)
 }
 
 /// Closes a connection, behind what it was sent before. A code that may not be sent is a fault of the call, and closes with
@@ -55,10 +54,7 @@ pub fn send(connection: &str, message: &Message) -> Result<(), Error> {
 ///
 /// [`Error::Denied`] without the right to send, [`Error::NotFound`], [`Error::QueueFull`].
 pub fn close(connection: &str, info: &CloseInfo) -> Result<(), Error> {
-    #[cfg(target_family = "wasm")]
-    return host::close(connection, info);
-    #[cfg(not(target_family = "wasm"))]
-    denied((connection, info))
+    host::close(connection, info)
 }
 
 /// Publishes a message to every subscriber of a topic, but for the connection `exclude`. A topic needs no making, and costs
@@ -69,10 +65,7 @@ pub fn close(connection: &str, info: &CloseInfo) -> Result<(), Error> {
 /// [`Error::Denied`] where the topic is not allowed; [`Error::QueueFull`] where the call has all its effects;
 /// [`Error::TooLarge`] where no route's clients may get as much.
 pub fn publish(topic: &str, message: &Message, exclude: Option<&str>) -> Result<(), Error> {
-    #[cfg(target_family = "wasm")]
-    return host::publish(topic, message, exclude);
-    #[cfg(not(target_family = "wasm"))]
-    denied((topic, message, exclude))
+    host::publish(topic, message, exclude)
 }
 
 /// Subscribes a connection to a topic. Doing so twice is no error. The subscription outlives a reload of the filter, and
@@ -83,10 +76,7 @@ pub fn publish(topic: &str, message: &Message, exclude: Option<&str>) -> Result<
 /// [`Error::Denied`] where the topic is not allowed, [`Error::NotFound`] where there is no such connection,
 /// [`Error::QueueFull`] where it has all its subscriptions.
 pub fn subscribe(connection: &str, topic: &str) -> Result<(), Error> {
-    #[cfg(target_family = "wasm")]
-    return host::subscribe(connection, topic);
-    #[cfg(not(target_family = "wasm"))]
-    denied((connection, topic))
+    host::subscribe(connection, topic)
 }
 
 /// Ends the subscription of a connection to a topic.
@@ -95,13 +85,5 @@ pub fn subscribe(connection: &str, topic: &str) -> Result<(), Error> {
 ///
 /// [`Error::Denied`] where the topic is not allowed, [`Error::NotFound`] where there is no such connection.
 pub fn unsubscribe(connection: &str, topic: &str) -> Result<(), Error> {
-    #[cfg(target_family = "wasm")]
-    return host::unsubscribe(connection, topic);
-    #[cfg(not(target_family = "wasm"))]
-    denied((connection, topic))
-}
-
-#[cfg(not(target_family = "wasm"))]
-fn denied<T>(_call: T) -> Result<(), Error> {
-    Err(Error::Denied)
+    host::unsubscribe(connection, topic)
 }

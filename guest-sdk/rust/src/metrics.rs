@@ -5,6 +5,8 @@
 
 #[cfg(target_family = "wasm")]
 use crate::bindings::wsgate::filter::metrics as host;
+#[cfg(not(target_family = "wasm"))]
+use crate::native::metrics as host;
 
 /// Adds to a counter.
 ///
@@ -14,21 +16,14 @@ use crate::bindings::wsgate::filter::metrics as host;
 /// metrics::add("rejected", &[("rule", "length")], 1);
 /// ```
 pub fn add(counter: &str, labels: &[(&str, &str)], by: u64) {
-    #[cfg(target_family = "wasm")]
     host::add(counter, &owned(labels), by);
-    #[cfg(not(target_family = "wasm"))]
-    let _ = (counter, labels, by);
 }
 
 /// Records a value in a histogram.
 pub fn observe(histogram: &str, labels: &[(&str, &str)], value: f64) {
-    #[cfg(target_family = "wasm")]
     host::observe(histogram, &owned(labels), value);
-    #[cfg(not(target_family = "wasm"))]
-    let _ = (histogram, labels, value);
 }
 
-#[cfg(target_family = "wasm")]
 fn owned(labels: &[(&str, &str)]) -> Vec<(String, String)> {
     labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
