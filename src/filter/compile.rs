@@ -90,9 +90,14 @@ pub(super) fn load(
     content: Digest256,
     settings: Settings,
 ) -> Result<Arc<Generation>, NotAFilter> {
-    check_header(bytes)?;
-    let code = engine.compiled(content, |in_use| compile(engine, bytes, content, in_use))?;
+    let code = code(engine, bytes, content)?;
     revive(engine, filter, role, content, settings, code)
+}
+
+/// Compiles and checks.
+pub(super) fn code(engine: &Engine, bytes: &[u8], content: Digest256) -> Result<Arc<Code>, NotAFilter> {
+    check_header(bytes)?;
+    engine.compiled(content, |in_use| compile(engine, bytes, content, in_use))
 }
 
 /// Tries out what was compiled before.
