@@ -35,6 +35,8 @@ mod chain;
 mod catalogue;
 mod workbench;
 mod cases;
+mod bench;
+mod inspect;
 #[cfg(test)]
 mod test_support;
 #[cfg(test)]
@@ -45,6 +47,7 @@ use std::{cell::RefCell, future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync
 pub use crate::identity::Identity;
 use crate::message::{CloseFrame, Direction, Message};
 
+pub use bench::{Bench, BenchError, Figures, MessageFigure, bench};
 pub use breaker::BreakerState;
 pub use cases::{CaseReport, CasesError, Mismatch, Report as CasesReport, play as play_cases};
 pub use catalogue::{
@@ -57,6 +60,7 @@ pub use compiler::{Compiler, NotCompiled, compile_stdin};
 pub use control::Mode;
 pub use engine::Memories;
 pub use fault::FaultRecord;
+pub use inspect::{Inspection, inspect};
 pub use live::{ChainSpec, Live};
 pub use pool::Instances;
 pub use reason::{LastReason, Reason};

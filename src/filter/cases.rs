@@ -11,14 +11,14 @@ mod compare;
 mod traces;
 mod play;
 
-
 use std::path::Path;
 
+pub(super) use format::Allow;
 pub use report::{CaseReport, Mismatch, Report};
 
 use super::workbench::{Workbench, WorkbenchError, filter_of};
 use crate::config::{ConfigErrors, read_toml};
-use format::Cases;
+use format::{Cases, Handshake};
 use play::Player;
 use report::Lines;
 
@@ -34,6 +34,11 @@ pub enum CasesError {
     /// The component cannot be loaded.
     #[error(transparent)]
     Workbench(#[from] WorkbenchError),
+}
+
+/// The request of a case that says nothing of it.
+pub(super) fn opening_request() -> super::OpeningRequest {
+    Handshake::default().request()
 }
 
 /// Tests a component. `cases` is the text of a file that is called `file_name`.
@@ -52,3 +57,6 @@ pub fn play(component: &[u8], cases: &str, file_name: &str) -> Result<Report, Ca
     let played = all.case.iter().map(|case| player.play(case)).collect::<Result<Vec<_>, _>>();
     Ok(Report { file: file_name.to_owned(), cases: played? })
 }
+
+#[cfg(test)]
+mod tests;

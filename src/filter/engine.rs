@@ -20,8 +20,8 @@ use super::{
     generation::Digest256,
     host::{Host, HostData, custom::CustomMetrics},
     limits,
-    room::{self, Room},
     recorder::Recorder,
+    room::{self, Room},
     ticker::Ticker,
 };
 use crate::{config, http_client::Clients, store::Stores, telemetry::metrics::Metrics, topic::Hub};
@@ -30,7 +30,7 @@ use crate::{config, http_client::Clients, store::Stores, telemetry::metrics::Met
 const LEAST_POOLED: usize = 256;
 
 /// The import of filters that wait for others.
-const HTTP_CLIENT: &str = "wsgate:filter/http-client@0.1.0";
+pub(super) const HTTP_CLIENT: &str = "wsgate:filter/http-client@0.1.0";
 /// Instances per worker of such a filter, where no number is configured.
 const INSTANCES_OF_HTTP_CLIENTS: usize = 8;
 
@@ -138,7 +138,20 @@ impl Engine {
         let stores = Stores::new(config, metrics).map_err(|error| LoadError::Engine(error.into()))?;
         let http = Clients::new(config).map_err(LoadError::Tls)?;
         let (metrics, hub, faults) = (metrics.clone(), hub.clone(), FaultBook::default());
-        Ok(Arc::new(Self { core, ticker, room, metrics, custom, compiler, controls, hub, stores, http, faults, recorder }))
+        Ok(Arc::new(Self {
+            core,
+            ticker,
+            room,
+            metrics,
+            custom,
+            compiler,
+            controls,
+            hub,
+            stores,
+            http,
+            faults,
+            recorder,
+        }))
     }
 
     pub(super) fn compiler(&self) -> &Compiler {

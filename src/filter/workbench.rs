@@ -74,6 +74,16 @@ impl Workbench {
         Ok(Self { engine, limits: self.limits, code: self.code.clone(), content: self.content, filter, state_dir })
     }
 
+    /// An engine for looking at components, and the folder that is to be closed after that.
+    pub(super) fn engine() -> Result<(Arc<Engine>, Arc<StateDir>), WorkbenchError> {
+        let state_dir = Arc::new(StateDir::new(None));
+        let filter = Filter::with_defaults("".into());
+        let engine = assemble(&filter, &state_dir, |config, metrics, compiler, hub| {
+            Engine::new(config, metrics, compiler, hub)
+        })?;
+        Ok((engine, state_dir))
+    }
+
     fn make(
         bytes: &[u8],
         filter: Filter,

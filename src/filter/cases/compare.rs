@@ -127,11 +127,9 @@ impl<'t> Judge<'t> {
                     Opening::Refused(refused) => {
                         (self.lines.line(&refused.span()), "refused", format!("status {}", refused.get_ref().status))
                     }
-                    Opening::Error(text) => (
-                        self.lines.line(&text.span()),
-                        "error",
-                        format!("an error that contains {:?}", text.get_ref()),
-                    ),
+                    Opening::Error(text) => {
+                        (self.lines.line(&text.span()), "error", format!("an error that contains {:?}", text.get_ref()))
+                    }
                 };
                 self.differs(at, key, expected, opened.words());
             }
@@ -139,12 +137,10 @@ impl<'t> Judge<'t> {
     }
 
     fn admission(&mut self, expected: &Admission, found: &filter::Admission, line: usize) {
-        let edits =
-            [("upstream_headers", &expected.upstream_headers, &found.upstream_headers), (
-                "client_headers",
-                &expected.client_headers,
-                &found.client_headers,
-            )];
+        let edits = [
+            ("upstream_headers", &expected.upstream_headers, &found.upstream_headers),
+            ("client_headers", &expected.client_headers, &found.client_headers),
+        ];
         for (key, expected, found) in edits {
             let (Some(expected), found) = (expected, edit_words(found)) else { continue };
             let expected = expected_edit_words(expected);
@@ -389,7 +385,8 @@ impl Expect {
                 _ => false,
             },
             Self::Act(actions) => {
-                actions.len() == effects.len() && actions.iter().zip(effects).all(|(action, effect)| action.fits(effect))
+                actions.len() == effects.len()
+                    && actions.iter().zip(effects).all(|(action, effect)| action.fits(effect))
             }
             Self::Close(closing) => match effects {
                 [Effect::Close { frame, .. }] => closing.fits(frame),

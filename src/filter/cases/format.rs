@@ -283,7 +283,7 @@ impl RawIdentity {
 /// `allow`, as in the gateway's configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Allow {
+pub(in crate::filter) struct Allow {
     upstreams: Vec<String>,
     key_value: Vec<String>,
     http: Vec<Parsed<config::pattern::OriginPattern>>,

@@ -159,7 +159,11 @@ impl<'de> Deserialize<'de> for Stored {
             }
 
             fn visit_bool<E: Error>(self, there: bool) -> Result<Stored, E> {
-                if there { Err(E::custom("write the value that is expected, or false for none")) } else { Ok(Stored::Absent) }
+                if there {
+                    Err(E::custom("write the value that is expected, or false for none"))
+                } else {
+                    Ok(Stored::Absent)
+                }
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Stored, E> {

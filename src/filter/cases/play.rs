@@ -50,11 +50,9 @@ impl Player<'_> {
         };
         let reloads = case.steps.iter().filter_map(|step| match &step.get_ref().input {
             Input::Reload(config) => Some(bench.generation(config.as_ref().map(json))),
-            Input::Message(..)
-            | Input::Delivery { .. }
-            | Input::Tick
-            | Input::Identity(_)
-            | Input::Close { .. } => None,
+            Input::Message(..) | Input::Delivery { .. } | Input::Tick | Input::Identity(_) | Input::Close { .. } => {
+                None
+            }
         });
         let reloads = reloads.collect();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -181,12 +179,7 @@ impl Connection<'_, '_> {
     }
 
     /// Answers what is left of the chain, and what came of it.
-    async fn happen(
-        &mut self,
-        step: &Step,
-        chain: Chain,
-        instances: &Rc<Instances>,
-    ) -> (Option<Chain>, Outgoing) {
+    async fn happen(&mut self, step: &Step, chain: Chain, instances: &Rc<Instances>) -> (Option<Chain>, Outgoing) {
         let outcome = match &step.input {
             Input::Message(direction, payload) => {
                 let message = payload.message();

@@ -33,12 +33,19 @@ pub(super) struct Step {
 #[derive(Clone, Debug)]
 pub(super) enum Input {
     Message(Direction, Payload),
-    Delivery { topic: String, message: Payload },
+    Delivery {
+        topic: String,
+        message: Payload,
+    },
     Tick,
     Identity(Identity),
     /// With this configuration, if another.
     Reload(Option<toml::Table>),
-    Close { by: Closer, code: u16, reason: String },
+    Close {
+        by: Closer,
+        code: u16,
+        reason: String,
+    },
 }
 
 #[derive(Deserialize)]

@@ -69,8 +69,9 @@ impl Judge<'_> {
                     let without = exclude_words(wanted.exclude.as_deref());
                     format!("{}{without}: {}", wanted.topic, wanted.message)
                 });
-                let found_words =
-                    found.iter().map(|(topic, message, out)| format!("{topic}{}: {}", exclude_words(*out), shown(message)));
+                let found_words = found
+                    .iter()
+                    .map(|(topic, message, out)| format!("{topic}{}: {}", exclude_words(*out), shown(message)));
                 self.differs(self.lines.line(&wanted.span()), "published", joined(wanted_words), joined(found_words));
             }
         }
@@ -83,7 +84,8 @@ impl Judge<'_> {
                     .zip(&found)
                     .all(|(wanted, (to, message))| *to == wanted.to && wanted.message.matches(message));
             if !fits {
-                let wanted_words = wanted.get_ref().iter().map(|wanted| format!("to {}: {}", wanted.to, wanted.message));
+                let wanted_words =
+                    wanted.get_ref().iter().map(|wanted| format!("to {}: {}", wanted.to, wanted.message));
                 let found_words = found.iter().map(|(to, message)| format!("to {to}: {}", shown(message)));
                 self.differs(self.lines.line(&wanted.span()), "sent", joined(wanted_words), joined(found_words));
             }
@@ -97,10 +99,9 @@ impl Judge<'_> {
                         && wanted.reason.as_ref().is_none_or(|reason| *reason == frame.reason)
                 });
             if !fits {
-                let wanted_words = wanted
-                    .get_ref()
-                    .iter()
-                    .map(|wanted| format!("{}: {}", wanted.connection, closing_words(wanted.code, wanted.reason.as_deref())));
+                let wanted_words = wanted.get_ref().iter().map(|wanted| {
+                    format!("{}: {}", wanted.connection, closing_words(wanted.code, wanted.reason.as_deref()))
+                });
                 let found_words =
                     found.iter().map(|(connection, frame)| format!("{connection}: {}", frame_words(frame)));
                 self.differs(self.lines.line(&wanted.span()), "closed", joined(wanted_words), joined(found_words));

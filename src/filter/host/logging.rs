@@ -6,8 +6,8 @@ use super::Host;
 use crate::filter::{
     Reason,
     allowance::Allowance,
-    recorder::Recorder,
     bindings::wsgate::filter::logging::{self, Level},
+    recorder::Recorder,
 };
 
 /// Longest line, in bytes before escaping.
