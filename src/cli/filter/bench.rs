@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
-pub(super) struct BenchArguments {
+pub(in crate::cli) struct BenchArguments {
     /// The component
     file: PathBuf,
     /// The filter's configuration, as one JSON object

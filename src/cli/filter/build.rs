@@ -32,7 +32,7 @@ const LOCKS: [&str; 3] = ["Cargo.lock", "package-lock.json", "uv.lock"];
 const MAX_FOLDERS: usize = 1_000;
 
 #[derive(Args, Debug)]
-pub(super) struct BuildArguments {
+pub(in crate::cli) struct BuildArguments {
     /// The project
     #[arg(value_name = "DIR", default_value = ".")]
     folder: PathBuf,

@@ -18,7 +18,7 @@ pub(super) enum Format {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct InspectArguments {
+pub(in crate::cli) struct InspectArguments {
     /// The component
     file: PathBuf,
     /// How it is told
@@ -68,7 +68,11 @@ pub(super) fn print(file: &str, found: &Inspection) -> String {
             line(name, "nothing");
         }
     };
-    list(&mut line, "imports", &found.imports);
+    let (wasi, own): (Vec<_>, Vec<_>) = found.imports.iter().cloned().partition(|name| name.starts_with("wasi:"));
+    list(&mut line, "imports", &own);
+    if !wasi.is_empty() {
+        line("", &format!("and {} of WASI, which give it no files, sockets, environment or arguments", wasi.len()));
+    }
     list(&mut line, "exports", &found.exports);
     line("allow", &allow(&found.allow));
     match &found.problem {

@@ -22,7 +22,7 @@ struct Template {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct NewArguments {
+pub(in crate::cli) struct NewArguments {
     /// The filter's name, and the folder's
     name: String,
     /// The language that it is written in

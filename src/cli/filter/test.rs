@@ -14,7 +14,7 @@ use crate::filter::{CaseReport, CasesError, CasesReport, play_cases};
 
 /// A component, or a project whose component is built first, beside its cases.
 #[derive(Args, Debug)]
-pub(super) struct TestArguments {
+pub(in crate::cli) struct TestArguments {
     /// The component, or the folder of a project, which is built first
     #[arg(value_name = "FILE|DIR", default_value = ".")]
     what: PathBuf,
