@@ -42,6 +42,10 @@ Examples:
   Run a configuration, and talk to one of its routes:
     wsgate run --config wsgate.toml
     wsgate connect ws://127.0.0.1:8080/echo
+  Write a filter, and have every change of it live in a folder that a gateway watches:
+    wsgate filter new shout --lang rust
+    wsgate filter test shout
+    wsgate filter build shout --watch --into filters.d
   Look at its filters, and take the last change of one back:
     wsgate filter ls
     wsgate filter rollback redact
@@ -95,7 +99,7 @@ enum Command {
         #[arg(long)]
         parent: i32,
     },
-    /// List and steer the filters of a running gateway, over its admin API
+    /// Make, build, test and measure filters; list and steer those of a running gateway, over its admin API
     #[command(subcommand)]
     Filter(FilterCommand),
 }

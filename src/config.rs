@@ -36,6 +36,7 @@ pub use types::{
 };
 
 use document::Document;
+use serde::de::DeserializeOwned;
 
 /// A whole, valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,6 +110,26 @@ impl Config {
     pub fn json_schema() -> serde_json::Value {
         schema::schema()
     }
+}
+
+/// Reads another TOML file, of which the configuration is no part, with errors of the same kind.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn read_toml<T: DeserializeOwned>(text: &str, file_name: &str) -> Result<T, ConfigErrors> {
+    let all = |errors| ConfigErrors::new(file_name, errors);
+    let document = Document::parse(file_name, text).map_err(all)?;
+    let mut errors = Vec::new();
+    match document.read_verbatim(&mut errors) {
+        Some(read) if errors.is_empty() => Ok(read),
+        Some(_) | None => Err(all(errors)),
+    }
+}
+
+/// `None` where JSON has no such number. Dates become strings.
+#[must_use]
+pub fn to_json(value: &toml::Value) -> Option<serde_json::Value> {
+    check::to_json(value)
 }
 
 /// Is this the name of a filter: `[a-z0-9][a-z0-9_-]*`, at most 64 bytes?

@@ -15,6 +15,7 @@ mod allowance;
 mod tally;
 mod control;
 mod reason;
+mod recorder;
 mod host;
 mod generation;
 mod compile;
@@ -32,6 +33,10 @@ mod member;
 mod shadow;
 mod chain;
 mod catalogue;
+mod workbench;
+mod cases;
+mod bench;
+mod inspect;
 #[cfg(test)]
 mod test_support;
 #[cfg(test)]
@@ -42,7 +47,9 @@ use std::{cell::RefCell, future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync
 pub use crate::identity::Identity;
 use crate::message::{CloseFrame, Direction, Message};
 
+pub use bench::{Bench, BenchError, Figures, MessageFigure, bench};
 pub use breaker::BreakerState;
+pub use cases::{CaseReport, CasesError, Mismatch, Report as CasesReport, play as play_cases};
 pub use catalogue::{
     CandidateStatus, Catalogue, FilterState, FilterStatus, GenerationRole, GenerationStatus, LoadError, OrderError,
     Quarantined, RolledBack, ShadowStatus,
@@ -53,10 +60,12 @@ pub use compiler::{Compiler, NotCompiled, compile_stdin};
 pub use control::Mode;
 pub use engine::Memories;
 pub use fault::FaultRecord;
+pub use inspect::{Inspection, inspect};
 pub use live::{ChainSpec, Live};
 pub use pool::Instances;
 pub use reason::{LastReason, Reason};
 pub use shadow::{ShadowDifference, ShadowVerdict};
+pub use workbench::WorkbenchError;
 
 /// The opening request of a connection, as filters see it. Kept for the life of a session that has filters, because
 /// `resume` receives it again.

@@ -38,7 +38,7 @@ pub const SUBSCRIPTIONS_A_CONNECTION: usize = 128;
 const SHARDS: usize = 64;
 
 /// What a filter wants done after its call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Order {
     /// A message to one connection.
     Send {

@@ -17,6 +17,7 @@ mod examples;
 mod fairness;
 mod faults;
 mod faults_under_load;
+mod filter_tools;
 mod filters;
 mod folder;
 mod generations;

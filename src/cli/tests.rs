@@ -29,7 +29,7 @@ fn the_help_is_what_it_was() {
     }
     let filter = command.find_subcommand_mut("filter").unwrap();
     assert_snapshot("filter.txt", &filter.render_long_help().to_string());
-    for name in ["ls", "rollback", "mode"] {
+    for name in ["new", "build", "test", "bench", "inspect", "ls", "rollback", "mode"] {
         let help = filter.find_subcommand_mut(name).unwrap().render_long_help().to_string();
         assert_snapshot(&format!("filter_{name}.txt"), &help);
     }
@@ -48,6 +48,15 @@ fn what_is_documented_is_accepted() {
         "wsgate run --upstream ws://a:1 --filter a.wasm --filter b.wasm --listen 0.0.0.0:80 --admin [::1]:9901",
         "wsgate check --config wsgate.toml",
         "wsgate connect ws://127.0.0.1:8080/echo",
+        "wsgate filter new my-filter --lang rust",
+        "wsgate filter new x --lang python --dir /tmp",
+        "wsgate filter build",
+        "wsgate filter build . --watch --into filters.d",
+        "wsgate filter build --config wsgate.toml",
+        "wsgate filter test",
+        "wsgate filter test a.wasm --cases b.toml",
+        "wsgate filter bench a.wasm --config {} --allow {} --message hello --direction to-client --format json",
+        "wsgate filter inspect a.wasm --format json",
         "wsgate filter ls",
         "wsgate filter ls --json --admin http://[::1]:9902",
         "wsgate filter rollback redact",
@@ -66,6 +75,12 @@ fn anything_else_is_a_usage_error() {
         "wsgate run",
         "wsgate run --config a --upstream ws://a",
         "wsgate filter",
+        "wsgate filter new x",
+        "wsgate filter new x --lang cobol",
+        "wsgate filter build --into a --config b",
+        "wsgate filter bench",
+        "wsgate filter bench a.wasm --config [1]",
+        "wsgate filter inspect",
         "wsgate filter rollback",
         "wsgate filter rollback ../mode",
         "wsgate filter mode redact",

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-pub(super) use filter::A_FILTER_NAME;
+pub(super) use filter::{A_FILTER_NAME, to_json};
 pub(super) use listen::check_loopback;
 pub(super) use upstream::parse_endpoint;
 

@@ -79,6 +79,15 @@ impl<'t> Document<'t> {
             errors.push(self.error(&span, self.outer_key(&span), message));
             prune_table(&mut tree, &span);
         }
+        self.read_tree(tree, errors)
+    }
+
+    /// The same where `${…}` stands for nothing but itself.
+    pub(super) fn read_verbatim<T: DeserializeOwned>(&self, errors: &mut Vec<ConfigError>) -> Option<T> {
+        self.read_tree(self.root.clone(), errors)
+    }
+
+    fn read_tree<T: DeserializeOwned>(&self, mut tree: DeTable<'t>, errors: &mut Vec<ConfigError>) -> Option<T> {
         for _ in 0..=ConfigErrors::MAX_LISTED {
             let fault = match T::deserialize(Deserializer::from(Spanned::new(0..0, tree.clone()))) {
                 Ok(raw) => return Some(raw),

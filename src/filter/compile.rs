@@ -22,9 +22,12 @@ pub(super) const FILE_BYTES: u64 = 128 << 20;
 const CANARY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const MAGIC: &[u8] = b"\0asm";
-const PACKAGE: &str = "wsgate:filter/";
-const VERSION: &str = "@0.1.0";
-const HANDLER: &str = "wsgate:filter/handler@0.1.0";
+pub(super) const PACKAGE: &str = "wsgate:filter/";
+/// The version of the contract that is served.
+const VERSION: &str = "0.1.0";
+pub(super) const HANDLER: &str = "wsgate:filter/handler@0.1.0";
+/// What a program exports that is to be run by itself.
+const COMMAND: &str = "wasi:cli/run@";
 
 /// Why a file is not a filter.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +40,8 @@ pub enum NotAFilter {
     Garbage(String),
     /// A core module.
     #[error(
-        "a core WebAssembly module, not a component: build for wasm32-wasip2, or wrap it with `wasm-tools component new`"
+        "a core WebAssembly module, not a component: build for wasm32-wasip2, or wrap it with `wasm-tools component new`, \
+         so that it exports {HANDLER}"
     )]
     CoreModule,
     /// Not the file that the configuration names.
@@ -56,13 +60,18 @@ pub enum NotAFilter {
     #[error("it was not compiled: {0}")]
     NotCompiled(NotCompiled),
     /// Another version of the contract.
-    #[error("made for {found}; this gateway speaks {HANDLER}")]
+    #[error(
+        "made for version {version} of the contract ({found}); this gateway serves {VERSION}: build it with the SDK of \
+         that version"
+    )]
     Version {
-        /// What the component exports.
+        /// The version.
+        version: String,
+        /// What the component exports or imports.
         found: String,
     },
     /// The export is not there.
-    #[error("it does not export {HANDLER}, which every filter does (it exports {exports})")]
+    #[error("it does not export {HANDLER}, which every filter does (it exports {exports}{hint})", hint = hint(exports))]
     NoHandler {
         /// What it exports instead.
         exports: String,
@@ -90,9 +99,14 @@ pub(super) fn load(
     content: Digest256,
     settings: Settings,
 ) -> Result<Arc<Generation>, NotAFilter> {
-    check_header(bytes)?;
-    let code = engine.compiled(content, |in_use| compile(engine, bytes, content, in_use))?;
+    let code = code(engine, bytes, content)?;
     revive(engine, filter, role, content, settings, code)
+}
+
+/// Compiles and checks.
+pub(super) fn code(engine: &Engine, bytes: &[u8], content: Digest256) -> Result<Arc<Code>, NotAFilter> {
+    check_header(bytes)?;
+    engine.compiled(content, |in_use| compile(engine, bytes, content, in_use))
 }
 
 /// Tries out what was compiled before.
@@ -130,8 +144,12 @@ fn compile(
     in_use: &[Digest256],
 ) -> Result<FilterHttpPre<Host>, NotAFilter> {
     let component = engine.compiler().component(engine, bytes, code, in_use)?;
-    check_world(engine, &component)?;
-    let pre = engine.linker().instantiate_pre(&component).map_err(|error| NotAFilter::Import(one_line(&error)))?;
+    linked(engine, &component)
+}
+
+fn linked(engine: &Engine, component: &Component) -> Result<FilterHttpPre<Host>, NotAFilter> {
+    check_world(&Names::of(engine, component))?;
+    let pre = engine.linker().instantiate_pre(component).map_err(|error| NotAFilter::Import(one_line(&error)))?;
     FilterHttpPre::new(pre).map_err(|error| NotAFilter::WrongHandler(one_line(&error)))
 }
 
@@ -165,19 +183,52 @@ pub(super) fn one_line(error: &wasmtime::Error) -> String {
 }
 
 /// The common mistakes, in words; everything else is found by the linker and the bindings.
-fn check_world(engine: &Engine, component: &Component) -> Result<(), NotAFilter> {
-    let ty = component.component_type();
-    let other_version = |name: &&str| name.starts_with(PACKAGE) && !name.ends_with(VERSION);
-    let exports: Vec<_> = ty.exports(engine.wasm()).map(|(name, _)| name).collect();
-    let imports: Vec<_> = ty.imports(engine.wasm()).map(|(name, _)| name).collect();
-    if let Some(found) = exports.iter().chain(&imports).copied().find(other_version) {
-        return Err(NotAFilter::Version { found: found.to_owned() });
+fn check_world(names: &Names) -> Result<(), NotAFilter> {
+    for name in names.exports.iter().chain(&names.imports) {
+        let version =
+            name.strip_prefix(PACKAGE).map(|name| name.split_once('@').map_or("none", |(_, version)| version));
+        if let Some(version) = version.filter(|version| *version != VERSION) {
+            return Err(NotAFilter::Version { version: version.to_owned(), found: name.clone() });
+        }
     }
-    if exports.contains(&HANDLER) {
+    if names.exports.iter().any(|name| name == HANDLER) {
         return Ok(());
     }
-    let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+    let exports = if names.exports.is_empty() { "nothing".to_owned() } else { names.exports.join(", ") };
     Err(NotAFilter::NoHandler { exports })
+}
+
+fn hint(exports: &str) -> &'static str {
+    if exports.contains(COMMAND) { ": it is a program; build a library" } else { "" }
+}
+
+/// What a component imports and exports.
+#[derive(Default)]
+pub(super) struct Names {
+    pub(super) imports: Vec<String>,
+    pub(super) exports: Vec<String>,
+}
+
+impl Names {
+    fn of(engine: &Engine, component: &Component) -> Self {
+        let ty = component.component_type();
+        Self {
+            imports: ty.imports(engine.wasm()).map(|(name, _)| name.to_owned()).collect(),
+            exports: ty.exports(engine.wasm()).map(|(name, _)| name.to_owned()).collect(),
+        }
+    }
+}
+
+/// Looks at a component without trying it out. An error is one that leaves nothing to be looked at; else it comes beside
+/// the names.
+pub(super) fn look(
+    engine: &Engine,
+    bytes: &[u8],
+    content: Digest256,
+) -> Result<(Names, Option<NotAFilter>), NotAFilter> {
+    check_header(bytes)?;
+    let component = engine.compiler().component(engine, bytes, content, &[])?;
+    Ok((Names::of(engine, &component), linked(engine, &component).err()))
 }
 
 /// One instance, on this thread.

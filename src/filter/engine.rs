@@ -20,6 +20,7 @@ use super::{
     generation::Digest256,
     host::{Host, HostData, custom::CustomMetrics},
     limits,
+    recorder::Recorder,
     room::{self, Room},
     ticker::Ticker,
 };
@@ -29,7 +30,7 @@ use crate::{config, http_client::Clients, store::Stores, telemetry::metrics::Met
 const LEAST_POOLED: usize = 256;
 
 /// The import of filters that wait for others.
-const HTTP_CLIENT: &str = "wsgate:filter/http-client@0.1.0";
+pub(super) const HTTP_CLIENT: &str = "wsgate:filter/http-client@0.1.0";
 /// Instances per worker of such a filter, where no number is configured.
 const INSTANCES_OF_HTTP_CLIENTS: usize = 8;
 
@@ -48,6 +49,8 @@ pub(super) struct Engine {
     pub(super) stores: Stores,
     pub(super) http: Clients,
     pub(super) faults: FaultBook,
+    /// Where it is, what filters do stays within the process.
+    pub(super) recorder: Option<Arc<Recorder>>,
 }
 
 /// What belongs to no catalogue in particular.
@@ -85,7 +88,27 @@ impl Engine {
     ) -> Result<Arc<Self>, LoadError> {
         let core = Core::new()?;
         let room = Room::new(core.instances);
-        Self::with_room(core, room, config, metrics, compiler, hub)
+        Self::with_room(core, room, config, metrics, compiler, hub, None)
+    }
+
+    /// One in which everything is written down and nothing leaves the process. It shares compiled code with `other`, and
+    /// nothing else that a filter could notice.
+    pub(super) fn recording(
+        other: Option<&Self>,
+        config: &config::Config,
+        metrics: &Arc<Metrics>,
+        compiler: Compiler,
+        hub: &Arc<Hub>,
+    ) -> Result<Arc<Self>, LoadError> {
+        let (core, room) = match other {
+            Some(other) => (other.core.clone(), other.room.clone()),
+            None => {
+                let core = Core::new()?;
+                let room = Room::new(core.instances);
+                (core, room)
+            }
+        };
+        Self::with_room(core, room, config, metrics, compiler, hub, Some(Arc::default()))
     }
 
     /// With room for so many instances.
@@ -97,7 +120,7 @@ impl Engine {
         compiler: Compiler,
         hub: &Arc<Hub>,
     ) -> Result<Arc<Self>, LoadError> {
-        Self::with_room(Core::new()?, Room::new(instances), config, metrics, compiler, hub)
+        Self::with_room(Core::new()?, Room::new(instances), config, metrics, compiler, hub, None)
     }
 
     fn with_room(
@@ -107,6 +130,7 @@ impl Engine {
         metrics: &Arc<Metrics>,
         compiler: Compiler,
         hub: &Arc<Hub>,
+        recorder: Option<Arc<Recorder>>,
     ) -> Result<Arc<Self>, LoadError> {
         let ticker = Ticker::start(&core.wasm).map_err(|error| LoadError::Engine(error.into()))?;
         let custom = CustomMetrics::register(metrics.registry()).map_err(|error| LoadError::Engine(error.into()))?;
@@ -114,7 +138,20 @@ impl Engine {
         let stores = Stores::new(config, metrics).map_err(|error| LoadError::Engine(error.into()))?;
         let http = Clients::new(config).map_err(LoadError::Tls)?;
         let (metrics, hub, faults) = (metrics.clone(), hub.clone(), FaultBook::default());
-        Ok(Arc::new(Self { core, ticker, room, metrics, custom, compiler, controls, hub, stores, http, faults }))
+        Ok(Arc::new(Self {
+            core,
+            ticker,
+            room,
+            metrics,
+            custom,
+            compiler,
+            controls,
+            hub,
+            stores,
+            http,
+            faults,
+            recorder,
+        }))
     }
 
     pub(super) fn compiler(&self) -> &Compiler {
@@ -321,6 +358,7 @@ mod tests {
             compiler: Compiler::in_process(Arc::new(StateDir::new(None))),
             stores: Stores::default(),
             http: Clients::trusting(None),
+            recorder: None,
         });
         let bytes = std::fs::read(guest("stamp")).unwrap();
         let settings = Settings::new(&Filter::with_defaults("stamp.wasm".into()), 1 << 20);

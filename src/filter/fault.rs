@@ -160,6 +160,9 @@ impl Fault {
             return;
         }
         let record = self.record(generation, occasion);
+        if let Some(recorder) = &generation.engine().recorder {
+            recorder.fault(&record);
+        }
         if let Some(suppressed) = generation.fault_lines().take() {
             let filter = &**generation.label();
             if suppressed > 0 {

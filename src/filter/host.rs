@@ -12,7 +12,7 @@ pub(super) mod rights;
 use std::{
     fmt::Display,
     sync::{Arc, LazyLock},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use slab::Slab;
@@ -24,6 +24,7 @@ use super::{
     bindings::wsgate::filter::{clock, metrics, types},
     generation::{Generation, Role},
     limits::{self, Limiter, Meter},
+    recorder::{RecordedClock, Recorder},
 };
 use crate::http_client::Caller;
 use custom::CustomHandle;
@@ -47,6 +48,7 @@ pub(super) struct Host {
     pub(super) shadow: bool,
     pub(super) orders: Orders,
     rights: Arc<Rights>,
+    recorder: Option<Arc<Recorder>>,
     http: Caller,
     /// How long the call may wait.
     meter: Arc<Meter>,
@@ -74,8 +76,13 @@ impl HasData for HostData {
 impl Host {
     /// Inside the runtime in which the guest will run.
     pub(super) fn new(generation: &Arc<Generation>, meter: &Arc<Meter>) -> Self {
-        let log = Arc::new(GuestLog::new(generation.label().clone()));
-        let wasi = WasiCtx::builder()
+        let recorder = generation.engine().recorder.clone();
+        let log = Arc::new(GuestLog::new(generation.label().clone(), recorder.clone()));
+        let mut wasi = WasiCtx::builder();
+        if let Some(recorder) = &recorder {
+            wasi.wall_clock(RecordedClock(recorder.clone()));
+        }
+        let wasi = wasi
             .stdout(GuestOutput::new(log.clone(), tracing::Level::INFO))
             .stderr(GuestOutput::new(log.clone(), tracing::Level::WARN))
             .max_random_size(limits::RANDOM_BYTES)
@@ -94,6 +101,7 @@ impl Host {
             shadow: generation.role() == Role::Shadow,
             orders: Orders::new(generation),
             rights: generation.rights().clone(),
+            recorder,
             http: generation.engine().http.caller(generation.label(), generation.metrics().clone()),
             meter: meter.clone(),
             fuel_bytes: generation.limits().fuel_bytes,
@@ -121,6 +129,9 @@ impl Host {
 
     /// The guest asked for what its filter may not use.
     fn denied(&self, import: &'static str, asked: impl Display) {
+        if let Some(recorder) = &self.recorder {
+            recorder.denied(import, &asked.to_string());
+        }
         self.rights.denied(import, asked, self.connection());
     }
 
@@ -135,12 +146,17 @@ impl WasiView for Host {
     }
 }
 
+/// Unix time.
+pub(super) fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 impl types::Host for Host {}
 
 impl clock::Host for Host {
     fn now_ms(&mut self) -> wasmtime::Result<u64> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+        let set = self.recorder.as_ref().and_then(|recorder| recorder.now_ms());
+        Ok(set.unwrap_or_else(|| u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)))
     }
 
     fn monotonic_ns(&mut self) -> wasmtime::Result<u64> {
@@ -150,6 +166,9 @@ impl clock::Host for Host {
 
 impl metrics::Host for Host {
     fn add(&mut self, counter: String, labels: Vec<(String, String)>, by: u64) -> wasmtime::Result<()> {
+        if let Some(recorder) = &self.recorder {
+            recorder.add(&counter, by);
+        }
         self.custom.add(&counter, &labels, by);
         Ok(())
     }

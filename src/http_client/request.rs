@@ -63,6 +63,32 @@ impl Request {
         Ok(Self { origin, method, target, headers, body: call.body.into() })
     }
 
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.method.as_str()
+    }
+
+    /// Scheme, host, port, path and query; the port of the scheme is left out.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let port = format!(":{}", default_port(self.origin.tls));
+        let origin = self.origin.to_string();
+        format!("{}{}", origin.strip_suffix(&port).unwrap_or(&origin), self.target)
+    }
+
+    /// The headers as they are sent.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The body; empty for none.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
     /// To whom it goes.
     #[must_use]
     pub fn origin(&self) -> &Origin {

@@ -204,7 +204,7 @@ pub(super) enum Presence {
 }
 
 /// `None` where JSON has no such number. Dates become strings.
-fn to_json(value: &toml::Value) -> Option<serde_json::Value> {
+pub(in super::super) fn to_json(value: &toml::Value) -> Option<serde_json::Value> {
     use serde_json::Value as Json;
     use toml::Value as Toml;
     Some(match value {

@@ -46,8 +46,13 @@ impl HttpClient for Host {
         let timeout = Duration::from_millis(request.timeout_ms.into()).min(self.meter.wait_left());
         let request = self.allowed(request);
         let (http, max_body_bytes) = (self.http.clone(), self.fuel_bytes);
+        let recorder = self.recorder.clone();
         let answer = async {
-            let response = http.send(request?, timeout, max_body_bytes).await?;
+            let request = request?;
+            let response = match recorder {
+                Some(recorder) => recorder.answer(request)?,
+                None => http.send(request, timeout, max_body_bytes).await?,
+            };
             let header = |(name, value)| HeaderResult { name, value };
             Ok(Response {
                 status: response.status,

@@ -7,6 +7,7 @@ use crate::filter::{
     Reason,
     allowance::Allowance,
     bindings::wsgate::filter::logging::{self, Level},
+    recorder::Recorder,
 };
 
 /// Longest line, in bytes before escaping.
@@ -22,11 +23,12 @@ const REASON_BYTES: usize = 64;
 pub(super) struct GuestLog {
     filter: Arc<str>,
     allowance: Allowance,
+    recorder: Option<Arc<Recorder>>,
 }
 
 impl GuestLog {
-    pub(super) fn new(filter: Arc<str>) -> Self {
-        Self { filter, allowance: Allowance::new() }
+    pub(super) fn new(filter: Arc<str>, recorder: Option<Arc<Recorder>>) -> Self {
+        Self { filter, allowance: Allowance::new(), recorder }
     }
 
     /// Writes a line, or counts it as suppressed.
@@ -38,6 +40,9 @@ impl GuestLog {
         }
         let message = printable(message, LINE_BYTES);
         let fields = joined(fields);
+        if let Some(recorder) = &self.recorder {
+            recorder.line(level, &format!("{message}{fields}"));
+        }
         match level {
             tracing::Level::ERROR => {
                 tracing::error!(target: "wsgate::filter::guest", filter, connection, "{message}{fields}");
@@ -111,12 +116,12 @@ fn enabled(level: tracing::Level) -> bool {
 
 impl logging::Host for Host {
     fn enabled(&mut self, level: Level) -> wasmtime::Result<bool> {
-        Ok(enabled(level_of(level)))
+        Ok(self.recorder.is_some() || enabled(level_of(level)))
     }
 
     fn log(&mut self, level: Level, message: String, fields: Vec<(String, String)>) -> wasmtime::Result<()> {
         let level = level_of(level);
-        if enabled(level) {
+        if self.recorder.is_some() || enabled(level) {
             self.log.line(level, self.connection(), &message, &fields);
         }
         Ok(())
@@ -128,6 +133,9 @@ impl logging::Host for Host {
             return Ok(());
         }
         let label = printable(&label, REASON_BYTES);
+        if let Some(recorder) = &self.recorder {
+            recorder.reason(&label);
+        }
         self.custom.reason(&label);
         if let Some(connection) = self.current.and_then(|key| self.connections.get(key)) {
             let reason = Reason { filter: self.log.filter.clone(), label: label.as_ref().into() };

@@ -55,6 +55,9 @@ impl Orders {
             Fault::new(FaultKind::Verdict, cause)
                 .log(&self.generation, Occasion { hook, connection, last_message: None });
         }
+        if let Some(recorder) = &self.generation.engine().recorder {
+            self.given.iter().for_each(|order| recorder.order(order));
+        }
         self.generation.engine().hub.carry_out(self.given.drain(..));
         // An instance is kept for long, and few calls have many.
         self.given.shrink_to(16);

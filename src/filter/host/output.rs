@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_line_without_an_end_does_not_grow() {
-        let output = GuestOutput::new(Arc::new(GuestLog::new("test".into())), tracing::Level::INFO);
+        let output = GuestOutput::new(Arc::new(GuestLog::new("test".into(), None)), tracing::Level::INFO);
         for _ in 0..1_000 {
             output.take(&[b'x'; 1_000]);
         }

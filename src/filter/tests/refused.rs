@@ -73,7 +73,8 @@ fn another_version_of_the_contract_is_refused_by_its_version() {
         }
     }
     let text = refusal(&bytes).to_string();
-    assert!(text.contains("made for wsgate:filter/handler@0.9.0"), "{text}");
+    let expected = "made for version 0.9.0 of the contract (wsgate:filter/handler@0.9.0); this gateway serves 0.1.0";
+    assert!(text.contains(expected), "{text}");
 }
 
 #[test]
