@@ -104,8 +104,8 @@ impl Answer {
         match unknown {
             None => Ok(()),
             Some(name) => {
-                let known: Vec<_> = known.iter().map(|name| format!("`${name}`")).collect();
-                Err(format!("reply: `${name}` is not known here; {}, `$/…` and `$$…` are", known.join(", ")))
+                let known: String = known.iter().map(|name| format!("`${name}`, ")).collect();
+                Err(format!("reply: `${name}` is not known here; {known}`$/…` and `$$…` are"))
             }
         }
     }

@@ -10,6 +10,7 @@ use std::fmt::{self, Display};
 pub(crate) use edit::quoted;
 pub use edit::{Document, Edit};
 pub use find::{Found, Names};
+pub(crate) use value::same_number;
 pub use value::{Elements, Kind, Members, Value};
 
 /// The deepest nesting that [`Json::check`] can be asked to take.

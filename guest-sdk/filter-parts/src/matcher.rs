@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::json::{Found, Kind, Value};
+use crate::json::{Found, Kind, Value, same_number};
 
 /// Most alternatives of one condition.
 const MAX_ALTERNATIVES: usize = 1_000;
@@ -24,7 +24,7 @@ pub enum Matcher {
     /// A text with these parts in this order, the first at its begin, the last at its end.
     Glob(Vec<String>),
     /// This number, however it is written.
-    Number(serde_json::Number),
+    Number(String),
     /// This boolean.
     Bool(bool),
     /// Whether there is a value at all; null is one.
@@ -55,14 +55,24 @@ impl Matcher {
         }
     }
 
+    /// Whether it holds where there is nothing.
+    pub fn takes_absence(&self) -> bool {
+        match self {
+            Self::Present(present) => !present,
+            Self::Any(alternatives) => alternatives.iter().any(Self::takes_absence),
+            Self::Exact(_) | Self::Prefix(_) | Self::Suffix(_) | Self::Glob(_) | Self::Number(_) | Self::Bool(_) => {
+                false
+            }
+        }
+    }
+
     /// Whether it holds for what a pointer found. Nothing holds for what is ambiguous.
     pub fn takes(&self, found: Found<'_>) -> bool {
         match (self, found) {
             (_, Found::Ambiguous) => false,
+            (matcher, Found::Absent) => matcher.takes_absence(),
             (Self::Any(alternatives), found) => alternatives.iter().any(|matcher| matcher.takes(found)),
             (Self::Present(present), Found::Value(_)) => *present,
-            (Self::Present(present), Found::Absent) => !present,
-            (_, Found::Absent) => false,
             (_, Found::Value(value)) => self.takes_value(value),
         }
     }
@@ -92,14 +102,6 @@ fn glob(parts: &[String], text: &str) -> bool {
         }
     }
     true
-}
-
-/// Whether a number of a message is this one: as integers where both are, else as the nearest double.
-pub(crate) fn same_number(number: &serde_json::Number, written: &str) -> bool {
-    match (number.as_i128(), written.parse::<i128>()) {
-        (Some(number), Ok(written)) => number == written,
-        _ => number.as_f64().is_some_and(|number| written.parse() == Ok(number)),
-    }
 }
 
 impl<'de> Deserialize<'de> for Matcher {
@@ -147,15 +149,15 @@ impl<'de> Visitor<'de> for MatcherVisitor {
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Matcher, E> {
-        Ok(Matcher::Number(value.into()))
+        Ok(Matcher::Number(value.to_string()))
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<Matcher, E> {
-        Ok(Matcher::Number(value.into()))
+        Ok(Matcher::Number(value.to_string()))
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Matcher, E> {
-        serde_json::Number::from_f64(value).map(Matcher::Number).ok_or_else(|| E::custom("a finite number is needed"))
+        Ok(Matcher::Number(serde_json::Value::from(value).to_string()))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Matcher, A::Error> {

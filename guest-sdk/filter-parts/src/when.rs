@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
-use crate::json::{Found, Json, Names};
+use crate::json::{Found, Json, Kind, Names};
 use crate::{Matcher, Pointer};
 
 /// Most conditions of one rule.
@@ -29,10 +29,24 @@ pub enum Verified {
 impl When {
     /// Whether they hold for this text.
     pub fn verify(&self, json: Json<'_>, names: Names) -> Verified {
+        self.verify_by(json, names, Matcher::takes)
+    }
+
+    /// The same, but where a value is an array, one element that is taken is enough.
+    pub fn verify_in_lists(&self, json: Json<'_>, names: Names) -> Verified {
+        self.verify_by(json, names, |matcher, found| match found {
+            Found::Value(list) if list.kind() == Kind::Array => {
+                matcher.takes(found) || list.elements().any(|element| matcher.takes(Found::Value(element)))
+            }
+            found => matcher.takes(found),
+        })
+    }
+
+    fn verify_by(&self, json: Json<'_>, names: Names, takes: impl Fn(&Matcher, Found<'_>) -> bool) -> Verified {
         for (pointer, matcher) in &self.0 {
             match json.find(pointer, names) {
                 Found::Ambiguous => return Verified::Ambiguous,
-                found if matcher.takes(found) => {}
+                found if takes(matcher, found) => {}
                 Found::Value(_) | Found::Absent => return Verified::No,
             }
         }
@@ -88,6 +102,16 @@ mod tests {
         assert_eq!(verify(when, r#"{"type":"chat.send","version":3}"#), Verified::No);
         assert_eq!(verify(when, r#"{"type":"chat.send"}"#), Verified::No);
         assert_eq!(verify("{}", "1"), Verified::Yes);
+    }
+
+    #[test]
+    fn one_element_of_a_list_is_enough_where_asked_for() {
+        let when: When = serde_json::from_str(r#"{ "/roles": ["admin", 7] }"#).unwrap();
+        let verify = |text: &str| when.verify_in_lists(Json::check(text, 9).unwrap(), Names::Exact);
+        assert_eq!(verify(r#"{"roles":["x","admin"]}"#), Verified::Yes);
+        assert_eq!(verify(r#"{"roles":"admin"}"#), Verified::Yes);
+        assert_eq!(verify(r#"{"roles":[["admin"],"x"]}"#), Verified::No);
+        assert_eq!(verify("{}"), Verified::No);
     }
 
     #[test]

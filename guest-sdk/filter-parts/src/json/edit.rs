@@ -43,6 +43,11 @@ impl Document {
         Ok(Self { text })
     }
 
+    /// `{}`.
+    pub fn empty_object() -> Self {
+        Self { text: "{}".to_owned() }
+    }
+
     /// The text as it is now.
     pub fn json(&self) -> Json<'_> {
         Json(&self.text)

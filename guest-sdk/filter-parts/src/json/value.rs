@@ -54,6 +54,17 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Whether both are the same string, number, boolean or null, however they are written. Of arrays and objects it is
+    /// not said.
+    pub fn is_same_scalar(self, other: Self) -> bool {
+        match (self.kind(), other.kind()) {
+            (Kind::String, Kind::String) => self.as_str().is_some_and(|text| other.as_str() == Some(text)),
+            (Kind::Number, Kind::Number) => same_number(self.0, other.0),
+            (Kind::Bool, Kind::Bool) | (Kind::Null, Kind::Null) => self.0 == other.0,
+            _ => false,
+        }
+    }
+
     /// The members of the object that it is, as they are written, also those whose name comes twice. Of anything else none.
     pub fn members(self) -> Members<'a> {
         Members { text: if self.kind() == Kind::Object { self.0 } else { "" }, at: 1 }
@@ -62,6 +73,14 @@ impl<'a> Value<'a> {
     /// The elements of the array that it is. Of anything else none.
     pub fn elements(self) -> Elements<'a> {
         Elements { text: if self.kind() == Kind::Array { self.0 } else { "" }, at: 1 }
+    }
+}
+
+/// Whether two numbers are the same: as integers where both are, else as the nearest doubles.
+pub(crate) fn same_number(one: &str, other: &str) -> bool {
+    match (one.parse::<i128>(), other.parse::<i128>()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one.parse::<f64>().is_ok_and(|one| one.is_finite() && other.parse() == Ok(one)),
     }
 }
 
@@ -184,6 +203,21 @@ mod tests {
         assert_eq!(root(r#""\ud83d\ude00""#).as_str().unwrap(), "😀");
         assert_eq!(root(r#""\ud83d""#).as_str(), None, "half of a pair");
         assert_eq!(root("1").as_str(), None);
+    }
+
+    #[test]
+    fn scalars_are_compared_by_what_they_mean() {
+        let same = |one, other| root(one).is_same_scalar(root(other));
+        assert!(same("\"a\"", "\"\\u0061\"") && same("1", "1.0") && same("true", "true") && same("null", "null"));
+        assert!(
+            !same("\"1\"", "1")
+                && !same("1", "2")
+                && !same("true", "false")
+                && !same("[]", "[]")
+                && !same("1e400", "1e401")
+        );
+        assert!(!same("\"\\ud800\"", "\"\\ud800\""), "half of a pair is no text");
+        assert!(!same("9007199254740993", "9007199254740992"));
     }
 
     #[test]
