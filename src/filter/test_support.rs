@@ -52,7 +52,11 @@ fn build_guests() -> PathBuf {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--profile", "guest", "--target", "wasm32-wasip2"]).current_dir(root);
     for package in [
+        "authorize",
+        "json-schema",
+        "message-router",
         "redact",
+        "rewrite",
         "stamp",
         "guest-faulty",
         "guest-fetch",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use filter_parts::Matcher;
+use filter_parts::{Matcher, query};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
@@ -46,7 +46,7 @@ impl RequestConditions {
         if self.query.is_empty() {
             return true;
         }
-        let parameters: Vec<_> = path::parameters(request.query.as_deref().unwrap_or_default()).collect();
+        let parameters: Vec<_> = query::parameters(request.query.as_deref().unwrap_or_default()).collect();
         self.query.iter().all(|(name, matcher)| {
             let named = parameters.iter().filter(|(written, _)| written == name);
             one_of(matcher, named.map(|(_, value)| Some(value.as_str())))
