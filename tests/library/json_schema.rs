@@ -76,6 +76,24 @@ fn without_a_word_about_it_the_connection_is_closed_with_1007() {
 }
 
 #[test]
+fn the_deepest_message_that_can_be_allowed_is_judged_without_a_fault() {
+    let server = PeerServer::start(PythonWebsockets);
+    let tree = r##"{ type = "object", properties = { a = { allOf = [{ "$ref" = "#" }] } } }"##;
+    let reply = r#"{ reply = { errors = "$errors" } }"#;
+    let config = format!("config = {{ max_depth = 120, max_bytes = 1000000, on_failure = {reply}, schema = {tree} }}");
+    let gateway = start(&server, &format!("[filters.json-schema]\n{config}"));
+    let client = PeerClient::connected(NodeWs, &gateway.url("/"));
+    let nested = |inner: &str, depth: usize| format!("{}{inner}{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+    client.send(&nested("{}", 119));
+    assert_eq!(client.receive(), nested("{}", 119));
+    client.send(&nested("1", 120));
+    assert!(client.receive().contains("\"keyword\":\"type\""));
+    client.send(&nested("{}", 100_000));
+    assert!(client.receive().contains("nested more than 120 deep"));
+    assert_eq!(gateway.metrics().sum("wsgate_filter_faults_total", &[("filter", "json-schema")]), 0.0);
+}
+
+#[test]
 fn a_schema_that_refers_to_the_network_is_not_loaded() {
     let server = PeerServer::start(PythonWebsockets);
     let setup = Setup::new().guest("filters/json-schema.wasm", "json_schema");
