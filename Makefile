@@ -19,6 +19,9 @@ QUICKSTART := examples/quickstart
 FILTER_PACKAGES := $(notdir $(patsubst %/Cargo.toml,%,$(wildcard filters/*/Cargo.toml)))
 GUEST_PACKAGES := $(addprefix guest-,$(notdir $(patsubst %/Cargo.toml,%,$(wildcard tests/guests/*/Cargo.toml))))
 BUILD_GUEST := $(CARGO) build --locked --profile guest --target $(GUEST_TARGET)
+# Built alone: in one build with others they would all get the features of its regular expressions, and grow.
+LARGE_PACKAGES := json-schema
+SMALL_PACKAGES := $(filter-out $(LARGE_PACKAGES),$(FILTER_PACKAGES))
 
 .PHONY: help
 help: ## List the targets
@@ -35,7 +38,8 @@ build: ## Build the gateway (release)
 
 .PHONY: filters
 filters: wasm-target ## Build the filters into filters/compiled/
-	$(BUILD_GUEST) $(addprefix -p ,$(FILTER_PACKAGES))
+	$(BUILD_GUEST) $(addprefix -p ,$(LARGE_PACKAGES))
+	$(BUILD_GUEST) $(addprefix -p ,$(SMALL_PACKAGES))
 	@mkdir -p filters/compiled
 	@for name in $(FILTER_PACKAGES); do cp $(GUESTS)/$${name//-/_}.wasm filters/compiled/$$name.wasm.part; \
 		mv filters/compiled/$$name.wasm.part filters/compiled/$$name.wasm; done
@@ -46,7 +50,8 @@ filters: wasm-target ## Build the filters into filters/compiled/
 guests: wasm-target ## Build the guests that the tests load
 	$(BUILD_GUEST) -p stamp --features stamp/v2
 	@cp $(GUESTS)/stamp.wasm $(GUESTS)/stamp-v2.wasm
-	$(BUILD_GUEST) $(addprefix -p ,$(FILTER_PACKAGES) $(GUEST_PACKAGES))
+	$(BUILD_GUEST) $(addprefix -p ,$(LARGE_PACKAGES))
+	$(BUILD_GUEST) $(addprefix -p ,$(SMALL_PACKAGES) $(GUEST_PACKAGES))
 
 .PHONY: wasm-target
 wasm-target: # rustup where it is; without it the target has to be there already

@@ -25,6 +25,7 @@ mod http_calls;
 mod isolation;
 mod layout;
 mod limits;
+mod library;
 mod messages;
 mod messaging;
 mod negotiation;

@@ -23,5 +23,6 @@ mod reports;
 mod rollback;
 mod shadow;
 mod speed;
+mod speed_library;
 mod stores;
 mod verdicts;
