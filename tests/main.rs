@@ -23,6 +23,7 @@ mod generations;
 mod http_calls;
 mod isolation;
 mod layout;
+mod library;
 mod messages;
 mod messaging;
 mod negotiation;
