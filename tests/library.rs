@@ -1,5 +1,7 @@
 //! The filters of `filters/` behind the gateway, with clients and servers that people use.
 
+mod graphql_ws;
+mod quota;
 mod topic_acl;
 
 use std::time::{SystemTime, UNIX_EPOCH};

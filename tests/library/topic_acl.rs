@@ -31,6 +31,8 @@ impl Mosquitto {
             "websockets_log_level 255",
             "log_dest stderr",
             "log_type all",
+            // Another user, which it becomes where it is started as root, may not write here.
+            "user root",
             "listener 0 127.0.0.1",
             "socket_domain ipv4",
             "protocol websockets",
