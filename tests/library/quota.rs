@@ -38,8 +38,7 @@ fn ask(client: &PeerClient, text: &str) -> Result<(), Value> {
 fn the_connections_of_a_user_share_a_quota_that_outlives_a_reload() {
     let server = PeerServer::start(PythonWebsockets);
     let gateway = start(&server, "count = \"messages\"\nlimit = 300\nwindow = \"month\"\naction = \"reply\"");
-    let clients: Vec<PeerClient> =
-        (0..4).map(|at| connect(LIBRARIES[at % 2], &gateway, "ann").0).collect();
+    let clients: Vec<PeerClient> = (0..4).map(|at| connect(LIBRARIES[at % 2], &gateway, "ann").0).collect();
     let mut passed = 0;
     for round in 0..4 {
         for client in &clients {
@@ -54,7 +53,10 @@ fn the_connections_of_a_user_share_a_quota_that_outlives_a_reload() {
     // What another connection holds in advance may be missing, and no more than that passes.
     assert!((291..=300).contains(&passed), "{passed}");
     let refused = ask(&clients[0], "hello").unwrap_err();
-    assert_eq!((&refused["error"], &refused["quota"], &refused["limit"]), (&json!("quota_exceeded"), &json!("q"), &json!(300)));
+    assert_eq!(
+        (&refused["error"], &refused["quota"], &refused["limit"]),
+        (&json!("quota_exceeded"), &json!("q"), &json!(300))
+    );
     let left = refused["retry_after_seconds"].as_u64().unwrap();
     assert!((1..=31 * 86_400).contains(&left), "{refused}");
     let (bob, _) = connect(NodeWs, &gateway, "bob");
@@ -87,7 +89,8 @@ fn who_used_up_a_quota_is_closed_and_not_let_in_again() {
 #[test]
 fn tokens_are_counted_where_the_upstream_tells_them() {
     let server = PeerServer::start(NodeWs);
-    let tokens = "count = \"tokens\"\npointer = \"/usage/total_tokens\"\nlimit = 100\nwindow = \"month\"\naction = \"reply\"";
+    let tokens =
+        "count = \"tokens\"\npointer = \"/usage/total_tokens\"\nlimit = 100\nwindow = \"month\"\naction = \"reply\"";
     let gateway = start(&server, tokens);
     let (client, _) = connect(NodeWs, &gateway, "ann");
     // The upstream echoes, so that the client says what its answer costs.
