@@ -52,8 +52,11 @@ fn build_guests() -> PathBuf {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--profile", "guest", "--target", "wasm32-wasip2"]).current_dir(root);
     for package in [
+        "graphql-ws",
+        "quota",
         "redact",
         "stamp",
+        "topic-acl",
         "guest-faulty",
         "guest-fetch",
         "guest-probe",

@@ -9,6 +9,7 @@ mod faults;
 mod folder;
 mod http;
 mod isolation;
+mod library_speed;
 mod load;
 mod logs;
 mod messaging;

@@ -63,7 +63,8 @@ impl Syntax<'_> {
     /// Whether a value from outside may stand within a level: it must not become two levels or a wildcard.
     pub(crate) fn is_plain(self, value: &str) -> bool {
         let special = match self {
-            Self::Mqtt => &['+', '#'][..],
+            // RabbitMQ takes `*` for a level of any name here, too.
+            Self::Mqtt => &['+', '#', '*'][..],
             Self::Stomp { .. } => &['+', '#', '*', '>', '%', ',', '\\'][..],
         };
         !value.is_empty()
@@ -211,10 +212,10 @@ mod tests {
 
     #[test]
     fn values_that_would_be_levels_or_wildcards_are_not_plain() {
-        for value in ["", "a/b", "+", "#", "a+", "a\0", " a", "a\n"] {
+        for value in ["", "a/b", "+", "#", "*", "a+", "a\0", " a", "a\n"] {
             assert!(!Syntax::Mqtt.is_plain(value) && !STOMP.is_plain(value), "{value}");
         }
-        for value in ["a.b", "*", ">", "%23", "a,b", "a\\c"] {
+        for value in ["a.b", ">", "%23", "a,b", "a\\c"] {
             assert!(Syntax::Mqtt.is_plain(value) && !STOMP.is_plain(value), "{value}");
         }
         assert!(Syntax::Mqtt.is_plain("ann@example.com") && STOMP.is_plain("ann@example"));

@@ -7,6 +7,7 @@ use wsgate_sdk::prelude::*;
 pub(crate) struct End {
     pub(crate) code: u16,
     pub(crate) text: &'static str,
+    /// Empty where it was named already.
     pub(crate) reason: &'static str,
 }
 
@@ -26,9 +27,9 @@ impl End {
         Self { code: 1003, text, reason: "malformed" }
     }
 
-    /// Something that the configured rules do not allow: 1008.
-    pub(crate) const fn refused(text: &'static str, reason: &'static str) -> Self {
-        Self { code: 1008, text, reason }
+    /// Something that the configured rules do not allow, which [`refused`] told: 1008.
+    pub(crate) const fn refused(text: &'static str) -> Self {
+        Self { code: 1008, text, reason: "" }
     }
 
     /// Too many things at once: 1008.
@@ -83,7 +84,9 @@ impl Outcome {
                     actions.push(Action::ToClient(make(self.answer)));
                 }
                 if let Some(end) = end {
-                    log::reason(end.reason);
+                    if !end.reason.is_empty() {
+                        log::reason(end.reason);
+                    }
                     actions.push(Action::close(end.code, end.text));
                 }
                 Verdict::Act(actions)

@@ -115,7 +115,7 @@ fn decide(frame: &Frame<'_>, allowed: &Allowed, out: &mut Outcome) -> Result<Fat
     };
     // After ERROR the connection has to be closed (1.2, section ERROR).
     frame::error(&mut out.answer, answer, frame.receipt);
-    Err(End::refused(answer, reason))
+    Err(End::refused(answer))
 }
 
 /// Whether a destination is allowed however the broker reads it: 1.0 knows no escapes, 1.1 and 1.2 do.

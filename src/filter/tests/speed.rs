@@ -20,7 +20,7 @@ use crate::{
 const ROUNDS: u32 = 300_000;
 
 /// Nanoseconds a round, the best of five.
-async fn best(rounds: u32, mut round: impl AsyncFnMut()) -> f64 {
+pub(super) async fn best(rounds: u32, mut round: impl AsyncFnMut()) -> f64 {
     let mut best = f64::MAX;
     for _ in 0..5 {
         let begin = cpu_time();

@@ -126,7 +126,7 @@ impl Mqtt {
         if allowed.client_ids.as_ref().is_some_and(|ids| !ids.iter().any(|allowed| matches_star(allowed, client_id))) {
             version.refuse_client_id(&mut out.answer);
             refused("mqtt", "client_id", "client_id_denied");
-            return Err(End::refused("this client identifier is not allowed", "client_id_denied"));
+            return Err(End::refused("this client identifier is not allowed"));
         }
         if will {
             reader.properties(version)?;
@@ -136,7 +136,7 @@ impl Mqtt {
             if !allowed.publish.allow(topic, Syntax::Mqtt) {
                 version.refuse_will(&mut out.answer);
                 refused("mqtt", "will", "will_denied");
-                return Err(End::refused("the will may not be published", "will_denied"));
+                return Err(End::refused("the will may not be published"));
             }
         }
         for flag in [0b1000_0000, 0b0100_0000] {
@@ -201,7 +201,7 @@ impl Mqtt {
     ) -> Result<Fate, End> {
         refused("mqtt", "publish", "publish_denied");
         match how {
-            Publishing::Close => return Err(End::refused("this topic may not be published to", "publish_denied")),
+            Publishing::Close => return Err(End::refused("this topic may not be published to")),
             Publishing::Answer => {}
         }
         if qos > 0 {
