@@ -50,6 +50,9 @@ fn operations_beyond_a_limit_get_an_error_and_the_connection_goes_on() {
     assert_eq!(code(&run(&client, "mutation { rename(name: \"bob\") }")), "OPERATION_NOT_ALLOWED");
     assert_eq!(code(&run(&client, "{ __schema { queryType { name } } }")), "INTROSPECTION_DISABLED");
     assert_eq!(code(&run(&client, &format!("{} me {}", "{ a ".repeat(3000), "}".repeat(3000)))), "DOCUMENT_TOO_LARGE");
+    // As deep and as long as is looked at: within the guest's stack and time.
+    assert_eq!(code(&run(&client, &format!("{} me {}", "{ a ".repeat(120), "}".repeat(120)))), "DEPTH_LIMIT_EXCEEDED");
+    assert_eq!(code(&run(&client, &format!("{{ {} }}", "a ".repeat(9_900)))), "COST_LIMIT_EXCEEDED");
     assert_eq!(code(&run(&client, "{ me ")), "GRAPHQL_PARSE_FAILED");
     assert_eq!(run(&client, "{ me { name } }")["results"], json!([{ "me": { "name": "ann" } }]));
     // None of them reached the server, and none ended the connection.
@@ -58,8 +61,8 @@ fn operations_beyond_a_limit_get_an_error_and_the_connection_goes_on() {
     assert_eq!(ran(), 2, "{}", bed.server.seen());
     let metrics = bed.gateway.metrics();
     let depth = [("filter", "graphql-ws"), ("reason", "depth")];
-    assert_eq!(metrics.sum("wsgate_filter_custom_refusals_total", &depth), 1.0);
-    assert_eq!(metrics.sum("wsgate_filter_reasons_total", &depth), 1.0);
+    assert_eq!(metrics.sum("wsgate_filter_custom_refusals_total", &depth), 2.0);
+    assert_eq!(metrics.sum("wsgate_filter_reasons_total", &depth), 2.0);
     assert_eq!(metrics.sum("wsgate_connections", &[]), 1.0);
 }
 

@@ -118,6 +118,7 @@ fn mqtt_clients_use_their_own_topics_and_learn_of_others_what_their_version_can_
         |action: &str| metrics.sum("wsgate_filter_custom_refusals_total", &[("protocol", "mqtt"), ("action", action)]);
     assert_eq!((refusals("publish"), refusals("subscribe")), (6.0, 4.0));
     assert_eq!((refusals("will"), refusals("client_id")), (2.0, 2.0));
+    assert_eq!(metrics.sum("wsgate_filter_reasons_total", &[("reason", "will_denied")]), 2.0);
     gateway.wait_log(&["closed", "filter_reason=topic-acl:will_denied", "code=1008"]);
 }
 

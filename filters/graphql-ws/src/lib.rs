@@ -66,7 +66,7 @@ impl From<Unreadable> for Refused {
 }
 
 impl GraphqlWs {
-    fn from_client(&mut self, text: &str) -> Result<Verdict, Violation> {
+    fn judge_client(&mut self, text: &str) -> Result<Verdict, Violation> {
         let message: FromClient = serde_json::from_str(text).map_err(|_| Violation::Invalid("not of the protocol"))?;
         match (message.kind.as_ref(), message.id) {
             ("connection_init", _) if self.state.initialised => Err(Violation::SecondInit),
@@ -167,7 +167,7 @@ impl GraphqlWs {
     }
 
     /// What the upstream says is not judged, only followed.
-    fn from_upstream(&mut self, text: &str) {
+    fn follow_upstream(&mut self, text: &str) {
         let Ok(message) = serde_json::from_str::<FromUpstream<'_>>(text) else { return };
         match (message.kind.as_ref(), message.id) {
             ("connection_ack", _) => self.state.acknowledged = true,
@@ -214,10 +214,10 @@ impl Filter for GraphqlWs {
 
     fn on_message(&mut self, direction: Direction, message: Message) -> Result<Verdict, Error> {
         let judged = match (direction, &message) {
-            (Direction::ToUpstream, Message::Text(text)) => self.from_client(text),
+            (Direction::ToUpstream, Message::Text(text)) => self.judge_client(text),
             (Direction::ToUpstream, Message::Binary(_)) => Err(Violation::Invalid("it is not text")),
             (Direction::ToClient, message) => {
-                self.from_upstream(message.as_text().unwrap_or_default());
+                self.follow_upstream(message.as_text().unwrap_or_default());
                 Ok(Verdict::Forward)
             }
         };

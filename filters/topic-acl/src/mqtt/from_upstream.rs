@@ -6,6 +6,15 @@ use super::{
 };
 use crate::outcome::End;
 
+/// The answer to a SUBSCRIBE of which a part was refused.
+struct Answer<'a> {
+    id: u16,
+    /// With their length before them, where the version has any.
+    properties: &'a [u8],
+    /// Of all filters.
+    codes: Vec<u8>,
+}
+
 impl Mqtt {
     /// None: all of it passes as it came.
     pub(super) fn read_upstream(&mut self, bytes: &[u8], allowed: &Allowed) -> Result<Option<Vec<u8>>, End> {
@@ -32,7 +41,7 @@ impl Mqtt {
                     self.unread_bytes = header.packet_bytes();
                 }
                 (_, Some(header)) => {
-                    if let Some((id, properties, codes)) =
+                    if let Some(Answer { id, properties, codes }) =
                         self.answer(&rest[header.header_bytes..header.packet_bytes()])?
                     {
                         out.extend_from_slice(&bytes[copied..at]);
@@ -56,14 +65,14 @@ impl Mqtt {
         Ok(Some(out))
     }
 
-    /// The answer to a SUBSCRIBE of which a part was refused: identifier, properties with their length, all codes.
-    fn answer<'a>(&mut self, body: &'a [u8]) -> Result<Option<(u16, &'a [u8], Vec<u8>)>, End> {
+    /// None where nothing of the packet was refused.
+    fn answer<'a>(&mut self, body: &'a [u8]) -> Result<Option<Answer<'a>>, End> {
         let Some(version) = self.version else { return Ok(None) };
         let mut reader = Reader(body);
         let id = reader.u16()?;
         let before = reader.0;
         reader.properties(version)?;
         let properties = &before[..before.len() - reader.0.len()];
-        Ok(self.subscriptions.answered(id, reader.0)?.map(|codes| (id, properties, codes)))
+        Ok(self.subscriptions.answered(id, reader.0)?.map(|codes| Answer { id, properties, codes }))
     }
 }
