@@ -78,8 +78,9 @@ lint: ## Check the format, clippy, and the dependencies where cargo-deny is inst
 audit: ## Check the advisories too (needs cargo-deny and the network)
 	$(CARGO) deny check
 
+# mosquitto comes with the system: `apt-get install mosquitto` (.ci/run does it).
 .PHONY: test-tools
-test-tools: $(TOOLS)/python/installed $(TOOLS)/node/installed ## Install the third-party peers: Python websockets, kosoku, npm ws
+test-tools: $(TOOLS)/python/installed $(TOOLS)/node/installed ## Install the third-party peers: Python websockets, kosoku, npm ws, mqtt, …
 
 $(TOOLS)/python/installed: tests/support/python/requirements.txt
 	@rm -rf $(@D)

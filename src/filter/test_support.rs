@@ -50,10 +50,13 @@ fn build_guests() -> PathBuf {
     build_packages(&["json-schema"]);
     build_packages(&[
         "authorize",
+        "graphql-ws",
         "message-router",
+        "quota",
         "redact",
         "rewrite",
         "stamp",
+        "topic-acl",
         "guest-faulty",
         "guest-fetch",
         "guest-probe",

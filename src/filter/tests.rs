@@ -24,5 +24,6 @@ mod rollback;
 mod shadow;
 mod speed;
 mod speed_library;
+mod speed_protocols;
 mod stores;
 mod verdicts;

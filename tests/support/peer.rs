@@ -57,20 +57,42 @@ fn installed(relative: &str) -> PathBuf {
     path
 }
 
-/// A running script that prints JSON lines.
-struct Script {
+/// A running script that prints JSON lines, and may take commands.
+pub(crate) struct Script {
     process: Process,
     read: Cell<usize>,
+    commands: Option<RefCell<ChildStdin>>,
 }
 
 impl Script {
     fn start(command: &mut Command) -> Self {
         let name = format!("{:?}", command.get_args().next().unwrap_or_default());
-        Self { process: Process::start(&name, command), read: Cell::new(0) }
+        Self { process: Process::start(&name, command), read: Cell::new(0), commands: None }
+    }
+
+    /// A script that takes a JSON command a line and answers each by a line.
+    pub(crate) fn driven(mut command: Command) -> Self {
+        let mut script = Self::start(command.stdin(Stdio::piped()));
+        script.commands = script.process.child.stdin.take().map(RefCell::new);
+        script
+    }
+
+    /// Gives a command; its answer.
+    pub(crate) fn call(&self, command: &Value) -> Value {
+        let commands = self.commands.as_ref().expect("this script takes no commands");
+        writeln!(commands.borrow_mut(), "{command}").unwrap();
+        let answer = self.next();
+        assert!(answer["error"].is_null(), "{command}: {answer}");
+        answer
+    }
+
+    /// All that it printed.
+    pub(crate) fn seen(&self) -> String {
+        self.process.stdout.text()
     }
 
     /// The next line.
-    fn next(&self) -> Value {
+    pub(crate) fn next(&self) -> Value {
         let at = self.read.get();
         let line = self.process.stdout.wait(ANSWER, |lines| lines.get(at).cloned());
         let line = line.unwrap_or_else(|| panic!("no answer\n{}", self.process.stderr.text()));
@@ -123,14 +145,11 @@ fn close_of(event: &Value) -> (u64, String) {
 /// A WebSocket client.
 pub(crate) struct PeerClient {
     script: Script,
-    commands: RefCell<ChildStdin>,
 }
 
 impl PeerClient {
     pub(crate) fn start(library: Library) -> Self {
-        let mut script = Script::start(library.command("client").stdin(Stdio::piped()));
-        let commands = script.process.child.stdin.take().unwrap();
-        Self { script, commands: RefCell::new(commands) }
+        Self { script: Script::driven(library.command("client")) }
     }
 
     /// Starts a client and connects it.
@@ -183,10 +202,7 @@ impl PeerClient {
     }
 
     fn call(&self, command: &Value) -> Value {
-        writeln!(self.commands.borrow_mut(), "{command}").unwrap();
-        let answer = self.script.next();
-        assert!(answer["error"].is_null(), "{command}: {answer}");
-        answer
+        self.script.call(command)
     }
 }
 
