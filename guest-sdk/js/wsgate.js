@@ -136,10 +136,12 @@ function bytesOf(value, what) {
 
 /** An import of the gateway failed; `kind` is the contract's word for why, such as "denied". */
 export class HostError extends Error {
-  constructor(call, error) {
-    const detail = error?.val === undefined || error.val === null ? "" : `: ${error.val}`;
+  constructor(call, thrown) {
+    // The engine wraps the error of an import in an Error.
+    const error = thrown?.payload ?? thrown;
     const kind = typeof error === "string" ? error : (error?.tag ?? "failed");
-    super(`${call}: ${kind}${detail}${error instanceof Error ? `: ${error.message}` : ""}`);
+    const detail = error instanceof Error ? error.message : error?.val;
+    super(detail ? `${call}: ${kind}: ${detail}` : `${call}: ${kind}`);
     this.name = "HostError";
     this.kind = kind;
   }
@@ -150,7 +152,6 @@ export function hostCall(name, call) {
   try {
     return call();
   } catch (error) {
-    // An enum's or a variant's error that is wrapped in an Error has it as its value.
     throw new HostError(name, error);
   }
 }
