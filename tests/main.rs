@@ -22,6 +22,7 @@ mod folder;
 mod generations;
 mod http_calls;
 mod isolation;
+mod languages;
 mod layout;
 mod messages;
 mod messaging;

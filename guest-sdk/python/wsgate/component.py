@@ -75,6 +75,8 @@ class Filter:
     """A dataclass that the configuration is read into; `dict` takes any table as it is."""
     interest: Interest = Interest()
     """Directions, kinds and the period of `on_tick`."""
+    state: Literal["json", "bytes"] = "json"
+    """What `save` returns and `resume` gets: anything that JSON can say, or bytes."""
 
     def __init__(self, handshake: Handshake, config: Any) -> None:
         self.handshake = handshake
@@ -116,7 +118,7 @@ class Filter:
         """The connection is over."""
 
     def save(self) -> Any:
-        """State for `resume` of the next generation: `bytes`, or anything that JSON can say. None is no state."""
+        """State for `resume` of the next generation. None is no state."""
         return None
 
 
@@ -130,26 +132,16 @@ def text_of(error: BaseException) -> str:
     return utf8(f"{type(error).__name__}: {error}{place}")
 
 
-# The first byte of saved state says what follows.
-_BYTES, _JSON = b"b", b"j"
-
-
-def save_state(state: Any) -> Optional[bytes]:
+def save_state(form: str, state: Any) -> Optional[bytes]:
     """What `save` returned, as bytes."""
     if state is None:
         return None
-    return _BYTES + state if isinstance(state, bytes) else _JSON + json.dumps(state).encode()
+    return bytes(state) if form == "bytes" else json.dumps(state).encode()
 
 
-def saved_state(state: Optional[bytes]) -> Any:
+def saved_state(form: str, state: Optional[bytes]) -> Any:
     """What `save` had returned."""
-    if state is None:
-        return None
-    if state[:1] == _BYTES:
-        return state[1:]
-    if state[:1] == _JSON:
-        return json.loads(state[1:])
-    raise ValueError("the state was not saved by a filter in Python")
+    return state if state is None or form == "bytes" else json.loads(state)
 
 
 class Session:
@@ -190,7 +182,7 @@ class Session:
 
     def save(self) -> Optional[bytes]:
         try:
-            return save_state(self._filter.save())
+            return save_state(self._filter.state, self._filter.save())
         except Exception as error:
             log.error(f"save: {text_of(error)}")
             return None
@@ -249,7 +241,7 @@ class _Handler:
     ) -> contract.Resumed:
         try:
             admission = self._opened(request)
-            admission.filter.resume(saved_state(state), cause)
+            admission.filter.resume(saved_state(admission.filter.state, state), cause)
             return contract.Resumed(Session(admission.filter), self._interest(admission))  # type: ignore[arg-type]
         except Refusal:
             raise Err(contract.Rejection_Close(close_info(1008, "no longer admitted"))) from None
