@@ -13,6 +13,10 @@ export CARGO_TARGET_DIR := $(TARGET_DIR)
 GUEST_TARGET := wasm32-wasip2
 GUESTS := $(TARGET_DIR)/$(GUEST_TARGET)/guest
 TOOLS := $(TARGET_DIR)/tools
+LANGUAGES := $(TARGET_DIR)/languages
+LANGUAGE_PYTHON := $(TOOLS)/languages-python
+LANGUAGE_NODE := $(TOOLS)/languages-node
+CONTRACT := $(wildcard wit/0.1.0/*.wit)
 QUICKSTART := examples/quickstart
 
 # Filters are what users get; guests are what the tests need besides.
@@ -47,11 +51,37 @@ filters: wasm-target ## Build the filters into filters/compiled/
 
 # The second build replaces stamp.wasm by its first version again, so that both lie there side by side.
 .PHONY: guests
-guests: wasm-target ## Build the guests that the tests load
+guests: wasm-target languages ## Build the guests that the tests load
 	$(BUILD_GUEST) -p stamp --features stamp/v2
 	@cp $(GUESTS)/stamp.wasm $(GUESTS)/stamp-v2.wasm
 	$(BUILD_GUEST) $(addprefix -p ,$(LARGE_PACKAGES))
 	$(BUILD_GUEST) $(addprefix -p ,$(SMALL_PACKAGES) $(GUEST_PACKAGES))
+
+# One filter in four languages; the one in Rust is among the guests.
+.PHONY: languages
+languages: $(addprefix $(LANGUAGES)/four-,js.wasm python.wasm c.wasm) ## Build the guests in JavaScript, Python and C
+
+# A folder of its own, as a user's project has: the SDK resolves its contract and its tools from where it lies.
+$(LANGUAGES)/four-js.wasm: $(wildcard guest-sdk/js/*.*js*) $(wildcard tests/languages/four-js/*) $(CONTRACT) | $(LANGUAGE_NODE)/installed
+	@rm -rf $(LANGUAGES)/js && mkdir -p $(LANGUAGES)/js/vendor/wsgate $(LANGUAGES)/js/node_modules
+	@cp guest-sdk/js/*.* $(LANGUAGES)/js/vendor/wsgate && cp -r wit $(LANGUAGES)/js/vendor/wit
+	@cp tests/languages/four-js/* $(LANGUAGES)/js
+	@ln -s ../vendor/wsgate $(LANGUAGES)/js/node_modules/wsgate
+	@ln -s $(LANGUAGE_NODE)/node_modules/componentize-qjs $(LANGUAGES)/js/node_modules/componentize-qjs
+	cd $(LANGUAGES)/js && node vendor/wsgate/build.mjs filter.js -o $@
+
+$(LANGUAGES)/four-python.wasm: $(wildcard guest-sdk/python/wsgate/*.py) $(wildcard tests/languages/four-python/*) $(CONTRACT) | $(LANGUAGE_PYTHON)/installed
+	@rm -rf $(LANGUAGES)/python && mkdir -p $(LANGUAGES)/python
+	@cp -r guest-sdk/python/wsgate tests/languages/four-python/app.py $(LANGUAGES)/python
+	cd $(LANGUAGES)/python && $(LANGUAGE_PYTHON)/bin/componentize-py -q -d $(CURDIR)/wit/0.1.0 -w filter componentize app -o $@.part
+	@mv $@.part $@
+
+$(LANGUAGES)/four-c.wasm: $(wildcard guest-sdk/c/*.*) $(wildcard guest-sdk/c/generated/*) $(wildcard tests/languages/four-c/*) $(CONTRACT) | $(LANGUAGE_PYTHON)/installed $(LANGUAGE_NODE)/installed
+	@mkdir -p $(@D)
+	ZIG_GLOBAL_CACHE_DIR=$(TOOLS)/zig ZIG_LOCAL_CACHE_DIR=$(TOOLS)/zig $(LANGUAGE_PYTHON)/bin/python -m ziglang cc --target=wasm32-wasi \
+		-mexec-model=reactor -O2 -s -Wall -Wextra -Werror -Iguest-sdk/c -o $(LANGUAGES)/four-c.core \
+		$(wildcard guest-sdk/c/*.c) guest-sdk/c/generated/bindings.c tests/languages/four-c/filter.c
+	node guest-sdk/c/component.mjs $(LANGUAGES)/four-c.core -o $@ --wit wit/0.1.0 --modules $(LANGUAGE_NODE)
 
 .PHONY: wasm-target
 wasm-target: # rustup where it is; without it the target has to be there already
@@ -89,6 +119,18 @@ $(TOOLS)/python/installed: tests/support/python/requirements.txt
 	@touch $@
 
 $(TOOLS)/node/installed: tests/support/node/package.json
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@cp $< $(@D)
+	npm install --prefix $(@D) --no-package-lock --no-audit --no-fund --silent
+	@touch $@
+
+$(LANGUAGE_PYTHON)/installed: tests/support/languages/requirements.txt
+	@rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+$(LANGUAGE_NODE)/installed: tests/support/languages/package.json
 	@rm -rf $(@D) && mkdir -p $(@D)
 	@cp $< $(@D)
 	npm install --prefix $(@D) --no-package-lock --no-audit --no-fund --silent

@@ -28,3 +28,4 @@ fn target() -> PathBuf {
 
 /// The bytes of a built guest.
 pub(crate) use guests::bytes as guest;
+pub(crate) use guests::language;
