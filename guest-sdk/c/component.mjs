@@ -15,14 +15,20 @@ if (positionals.length !== 1 || !values.output || !values.wit) {
 }
 const near = createRequire(resolve(values.modules, "package.json"));
 const tools = await import(pathToFileURL(near.resolve("@bytecodealliance/jco-transpile/wasm-tools")));
+const refused = (error) => {
+  console.error(`${positionals[0]} is no filter: ${error.payload ?? error.message}`);
+  process.exit(1);
+};
 // The component names those imports of the world that the module uses.
-const typed = await tools.componentEmbed({
-  binary: new Uint8Array(readFileSync(positionals[0])),
-  witSource: readFileSync(join(values.wit, "filter.wit"), "utf8"),
-  world: WORLD,
-  stringEncoding: "utf8",
-});
-const component = await tools.componentNew(typed, []);
+const typed = await tools
+  .componentEmbed({
+    binary: new Uint8Array(readFileSync(positionals[0])),
+    witSource: readFileSync(join(values.wit, "filter.wit"), "utf8"),
+    world: WORLD,
+    stringEncoding: "utf8",
+  })
+  .catch(refused);
+const component = await tools.componentNew(typed, []).catch(refused);
 mkdirSync(dirname(values.output), { recursive: true });
 writeFileSync(`${values.output}.part`, component);
 renameSync(`${values.output}.part`, values.output);
