@@ -83,6 +83,15 @@ $(LANGUAGES)/four-c.wasm: $(wildcard guest-sdk/c/*.*) $(wildcard guest-sdk/c/gen
 		$(wildcard guest-sdk/c/*.c) guest-sdk/c/generated/bindings.c tests/languages/four-c/filter.c
 	node guest-sdk/c/component.mjs $(LANGUAGES)/four-c.core -o $@ --wit wit/0.1.0 --modules $(LANGUAGE_NODE)
 
+.PHONY: bindings
+bindings: $(LANGUAGE_PYTHON)/installed ## Generate the bindings in guest-sdk/python and guest-sdk/c anew (C: needs wit-bindgen-cli 0.61.1)
+	@rm -rf $(LANGUAGES)/bindings
+	$(LANGUAGE_PYTHON)/bin/componentize-py -q -d wit/0.1.0 -w filter-http bindings $(LANGUAGES)/bindings
+	@rm -rf guest-sdk/python/bindings && mkdir guest-sdk/python/bindings
+	@cp -r $(LANGUAGES)/bindings/wit_world $(LANGUAGES)/bindings/componentize_py_types.py guest-sdk/python/bindings
+	wit-bindgen c wit/0.1.0 --world filter-http --rename-world bindings --out-dir guest-sdk/c/generated
+	@rm guest-sdk/c/generated/*.o
+
 .PHONY: wasm-target
 wasm-target: # rustup where it is; without it the target has to be there already
 	@test -d "$$(rustc --print sysroot)/lib/rustlib/$(GUEST_TARGET)" || rustup target add $(GUEST_TARGET)

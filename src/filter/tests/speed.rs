@@ -166,6 +166,42 @@ fn speed_of_an_instance() {
     }
 }
 
+/// The table of languages in `docs/filters.md`: the filter of `tests/languages.rs`. `make guests` builds all four.
+#[test]
+#[ignore = "prints figures"]
+fn speed_of_each_language() {
+    let object = json!({ "text": "x".repeat((1 << 10) - 11) }).to_string();
+    println!("| | `on-message`, forward 64 B | replace 1 KiB of JSON | `open` | an instance | its memory |");
+    let guests =
+        ["guest_four_rust", "../../languages/four-c", "../../languages/four-js", "../../languages/four-python"];
+    for guest in guests {
+        Bed::new().filter("four", guest, json!({})).route(&["four"]).run(async |_, worker| {
+            let spec = worker.instances.live().chain("main");
+            let generation = &spec.filters()[0];
+            let chain = worker.open().await;
+            let call = async |text: &str, rounds| {
+                let message = Message::text(text.to_owned());
+                let round = async || {
+                    black_box(chain.on_message(Direction::ToUpstream, message.clone()).await);
+                };
+                best(rounds, round).await / 1_000.0
+            };
+            let (forward, replace) = (call(&"x".repeat(64), 5_000).await, call(&object, 2_000).await);
+            let mut chains = Vec::new();
+            let open = best(100, async || chains.push(worker.open().await)).await / 1_000.0;
+            let made = best(5, async || {
+                black_box(Instance::make(generation, ticket(generation)).await.unwrap());
+            });
+            let (made, mut kept, before) = (made.await / 1_000.0, Vec::new(), resident());
+            for _ in 0..20 {
+                kept.push(Instance::make(generation, ticket(generation)).await.unwrap());
+            }
+            let memory = (resident() - before) / kept.len();
+            println!("| {guest} | {forward:.2} µs | {replace:.2} µs | {open:.1} µs | {made:.0} µs | {memory} KiB |");
+        });
+    }
+}
+
 fn ticket(generation: &Generation) -> Ticket {
     generation.engine().room.try_take(generation.maps(), Purpose::Keep).unwrap()
 }
