@@ -7,6 +7,7 @@ mod step;
 mod format;
 mod report;
 mod difference;
+mod fit;
 mod compare;
 mod traces;
 mod play;

@@ -54,7 +54,7 @@ pub(super) struct Workbench {
 impl Workbench {
     /// Compiles these bytes. What the filter does has its effect where it may.
     pub(super) fn new(bytes: &[u8], filter: Filter) -> Result<Self, WorkbenchError> {
-        Self::make(bytes, filter, |config, metrics, compiler, hub| Engine::new(config, metrics, compiler, hub))
+        Self::make(bytes, filter, Engine::new)
     }
 
     /// Compiles these bytes. What the filter does is written down.
@@ -78,9 +78,7 @@ impl Workbench {
     pub(super) fn engine() -> Result<(Arc<Engine>, Arc<StateDir>), WorkbenchError> {
         let state_dir = Arc::new(StateDir::new(None));
         let filter = Filter::with_defaults("".into());
-        let engine = assemble(&filter, &state_dir, |config, metrics, compiler, hub| {
-            Engine::new(config, metrics, compiler, hub)
-        })?;
+        let engine = assemble(&filter, &state_dir, Engine::new)?;
         Ok((engine, state_dir))
     }
 
