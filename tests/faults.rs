@@ -216,6 +216,8 @@ fn a_fault_is_in_the_log_and_in_the_admin_api_with_its_place_and_without_its_mes
     assert_eq!(wire.next_close().0, 1011);
     let parts = ["filter fault", "faulty", "on_message", "trap", "to_upstream", "message_bytes=18", "guest_faulty::"];
     gateway.wait_log(&parts);
+    // What a panic says is a line of the filter's own.
+    gateway.wait_log(&["ERROR", "faulty", "panicked at", "command.rs", "confidential"]);
     let fault = &gateway.filter("faulty")["faults"][0];
     assert_eq!(
         (&fault["hook"], &fault["kind"], &fault["message_bytes"]),

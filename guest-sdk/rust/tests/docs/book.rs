@@ -5,6 +5,8 @@ mod configured;
 #[allow(unreachable_pub, dead_code, reason = "what is here a module is there a library")]
 mod forward;
 #[allow(unreachable_pub, dead_code, reason = "what is here a module is there a library")]
+mod shout;
+#[allow(unreachable_pub, dead_code, reason = "what is here a module is there a library")]
 mod talk;
 
 const BOOK: &str = include_str!("../../../../docs/writing-filters.md");
@@ -27,6 +29,11 @@ fn listings_are_what_is_compiled() {
         let listing = listing.trim_end();
         assert!(SOURCES.iter().any(|source| source.contains(listing)), "in no file of tests/docs/book:\n{listing}");
     }
+}
+
+#[test]
+fn the_listing_of_the_readme_is_what_is_compiled() {
+    assert!(include_str!("../../../../README.md").contains(include_str!("book/shout.rs")));
 }
 
 #[test]
