@@ -14,7 +14,7 @@ use crate::config::{Cost, Kind};
 /// recursively has to fit on the guest's stack.
 pub(crate) const MAX_NESTING: usize = 128;
 
-/// Most tokens of a document: what is parsed has to fit into the time of a call.
+/// Most tokens of a document, white space among them: what is parsed has to fit into the time of a call.
 const MAX_TOKENS: usize = 10_000;
 
 /// What an operation would take, at most: fields that the server leaves out (`@skip`) or merges are counted.
