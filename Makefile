@@ -22,6 +22,8 @@ QUICKSTART := examples/quickstart
 # Filters are what users get; guests are what the tests need besides.
 FILTER_PACKAGES := $(notdir $(patsubst %/Cargo.toml,%,$(wildcard filters/*/Cargo.toml)))
 GUEST_PACKAGES := $(addprefix guest-,$(notdir $(patsubst %/Cargo.toml,%,$(wildcard tests/guests/*/Cargo.toml))))
+JS_COMPILER := guest-sdk/js/compiler/Cargo.toml
+JS_CARGO := CARGO_TARGET_DIR=$(TARGET_DIR)/js-compiler $(CARGO)
 BUILD_GUEST := $(CARGO) build --locked --profile guest --target $(GUEST_TARGET)
 # Built alone: in one build with others they would all get the features of its regular expressions, and grow.
 LARGE_PACKAGES := json-schema
@@ -39,6 +41,16 @@ run: build filters ## Build all and start the quickstart: ws://127.0.0.1:8080/ec
 .PHONY: build
 build: ## Build the gateway (release)
 	$(CARGO) build --locked --release --bin wsgate
+
+# A workspace of its own: its wasmtime is another one. `--prepare` adds QuickJS as machine code, which takes seconds.
+.PHONY: js-compiler
+js-compiler: ## Build wsgate-js beside the gateway: it makes filters of .js files
+	$(JS_CARGO) build --locked --release --manifest-path $(JS_COMPILER)
+	@mkdir -p $(TARGET_DIR)/release
+	@if [ $(TARGET_DIR)/js-compiler/release/wsgate-js -nt $(TARGET_DIR)/release/wsgate-js ]; then \
+		$(TARGET_DIR)/js-compiler/release/wsgate-js --prepare > $(TARGET_DIR)/release/wsgate-js.part; \
+		chmod +x $(TARGET_DIR)/release/wsgate-js.part; \
+		mv $(TARGET_DIR)/release/wsgate-js.part $(TARGET_DIR)/release/wsgate-js; fi
 
 .PHONY: filters
 filters: wasm-target ## Build the filters into filters/compiled/
@@ -97,7 +109,8 @@ wasm-target: # rustup where it is; without it the target has to be there already
 	@test -d "$$(rustc --print sysroot)/lib/rustlib/$(GUEST_TARGET)" || rustup target add $(GUEST_TARGET)
 
 .PHONY: test
-test: lint guests test-tools ## Run everything: lint, guests, third-party peers, every test
+test: lint guests js-compiler test-tools ## Run everything: lint, guests, third-party peers, every test
+	$(JS_CARGO) test --locked --release --manifest-path $(JS_COMPILER)
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --locked --release --workspace; \
 		$(CARGO) test --locked --release --workspace --doc; \
@@ -109,6 +122,7 @@ test: lint guests test-tools ## Run everything: lint, guests, third-party peers,
 .PHONY: lint
 lint: ## Check the format, clippy, and the dependencies where cargo-deny is installed
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --check --manifest-path $(JS_COMPILER)
 	$(CARGO) clippy --locked --release --workspace --all-targets -- -D warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check bans licenses sources; \
 	else echo "cargo-deny is not installed: deny.toml was not checked (cargo install --locked cargo-deny)"; fi

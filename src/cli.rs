@@ -19,7 +19,7 @@ use self::{filter::FilterCommand, url::WsUrl};
 use crate::{
     auth::Authenticators,
     config::{Config, ConfigErrors, Warning},
-    filter::{Memories, compile_stdin},
+    filter::{Memories, check_scripts, compile_script, compile_stdin},
     gateway::{self, GatewayError},
     http_head::{is_of_the_connection, is_token},
     telemetry::{logs, metrics::Metrics},
@@ -99,6 +99,16 @@ enum Command {
         #[arg(long)]
         parent: i32,
     },
+    /// What `run` starts for each script that it makes a filter of
+    #[command(hide = true)]
+    CompileScript {
+        #[arg(long)]
+        parent: i32,
+        #[arg(long)]
+        compiler: PathBuf,
+        #[arg(long, allow_hyphen_values = true)]
+        name: String,
+    },
     /// Make, build, test and measure filters; list and steer those of a running gateway, over its admin API
     #[command(subcommand)]
     Filter(FilterCommand),
@@ -146,6 +156,7 @@ pub fn main() -> ExitCode {
         Command::Check { config } => check(&config),
         Command::Connect(arguments) => connect::main(arguments),
         Command::CompileFilter { memories, parent } => compile_stdin(memories, parent),
+        Command::CompileScript { parent, compiler, name } => compile_script(parent, &compiler, &name),
         Command::Filter(command) => filter::main(command),
     }
 }
@@ -202,6 +213,13 @@ fn check(file: &std::path::Path) -> ExitCode {
             }
             if let Err(error) = Authenticators::load(&config) {
                 failed(&error);
+                return ExitCode::from(BAD_CONFIGURATION);
+            }
+            let refused = check_scripts(&config);
+            for (path, error) in &refused {
+                say(&format_args!("{}: {error}", path.display()));
+            }
+            if !refused.is_empty() {
                 return ExitCode::from(BAD_CONFIGURATION);
             }
             // A closed stdout does not make the configuration wrong.

@@ -15,6 +15,7 @@ mod check;
 mod error;
 mod explain;
 mod command_line;
+mod filter_file;
 mod schema;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ use std::{
 };
 
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
+pub use filter_file::{filter_file, is_filter_file, is_script, twin};
 pub use types::{
     Admin, Allow, Candidate, ChainSource, ConnectionLimits, Endpoint, FailurePolicy, Filter, HeaderEdits, HostHeader,
     Isolation, Jwt, KeySource, LimitAction, LimitBy, Listener, Log, LogFormat, OnReload, OnStateLoss, Overflow,

@@ -52,11 +52,11 @@ pub use breaker::BreakerState;
 pub use cases::{CaseReport, CasesError, Mismatch, Report as CasesReport, play as play_cases};
 pub use catalogue::{
     CandidateStatus, Catalogue, FilterState, FilterStatus, GenerationRole, GenerationStatus, LoadError, OrderError,
-    Quarantined, RolledBack, ShadowStatus,
+    Quarantined, RolledBack, ShadowStatus, check_scripts,
 };
 pub use chain::Chain;
 pub use compile::NotAFilter;
-pub use compiler::{Compiler, NotCompiled, compile_stdin};
+pub use compiler::{Compiler, NotCompiled, compile_script, compile_stdin};
 pub use control::Mode;
 pub use engine::Memories;
 pub use fault::FaultRecord;

@@ -230,7 +230,7 @@ async fn load_filters(
     state_dir: &Arc<StateDir>,
     hub: &Arc<Hub>,
 ) -> Result<Catalogue, GatewayError> {
-    let compiler = Compiler::new(Arc::clone(state_dir));
+    let compiler = Compiler::new(Arc::clone(state_dir)).with_js_compiler(config.server.js_compiler.clone());
     let (config, metrics, hub) = (Arc::clone(config), Arc::clone(metrics), Arc::clone(hub));
     let loading = tokio::task::spawn_blocking(move || Catalogue::start(&config, &metrics, compiler, &hub));
     Ok(loading.await.map_err(|error| GatewayError::System(io::Error::other(error)))??)

@@ -23,6 +23,7 @@ mod folder;
 mod generations;
 mod http_calls;
 mod isolation;
+mod javascript;
 mod languages;
 mod layout;
 mod limits;

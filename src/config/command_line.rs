@@ -6,6 +6,7 @@ use super::{
     Config, absolute,
     check::{A_FILTER_NAME, check_loopback, is_filter_name, parse_endpoint},
     error::{ConfigError, ConfigErrors},
+    filter_file::{A_FILTER_FILE, is_filter_file},
     pattern::PathPattern,
     types::{Admin, ChainSource, Filter, HeaderEdits, Listener, Log, Route, Server, SessionLimits, Target, Upstream},
 };
@@ -18,7 +19,7 @@ impl Config {
     pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
     /// What `wsgate run --upstream URL [--listen ADDR] [--filter FILE]…` means: one listener, one upstream, one route
-    /// for every path, and the filters in this order, each named by its file without `.wasm`. Where `listen` or `admin`
+    /// for every path, and the filters in this order, each named by its file without `.wasm` or `.js`. Where `listen` or `admin`
     /// is `None` it is 127.0.0.1, port 8080 or 9901. Everything else is as by default.
     ///
     /// # Errors
@@ -73,8 +74,8 @@ impl Config {
 /// The name of a filter's file without its extension, if that is one and no earlier file has it.
 fn filter_name(file: &std::path::Path, earlier: &[String]) -> Result<String, String> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    if file.extension().is_none_or(|extension| extension != "wasm") {
-        return Err("is not a component; name a .wasm file".to_owned());
+    if !is_filter_file(file) {
+        return Err(format!("is not {A_FILTER_FILE}"));
     }
     if !is_filter_name(stem) {
         return Err(format!("is a file whose name {stem:?} is not {A_FILTER_NAME}"));

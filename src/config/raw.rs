@@ -44,7 +44,7 @@ pub(super) struct RawConfig {
     pub(super) upstreams: BTreeMap<String, At<Table<RawUpstream>>>,
     /// Tokens of clients, by the name that routes use in `auth`.
     pub(super) jwt: BTreeMap<String, At<Table<RawJwt>>>,
-    /// Settings of filters, by name. A file `<name>.wasm` in `filter_dir` is a filter without a table here.
+    /// Settings of filters, by name. A file `<name>.wasm` or `<name>.js` in `filter_dir` is a filter without a table here.
     pub(super) filters: BTreeMap<String, At<Table<RawFilter>>>,
     /// Stores that filters share, by name. A store that a filter is allowed to use exists without a table here.
     pub(super) stores: BTreeMap<String, At<Table<RawStore>>>,
@@ -65,6 +65,8 @@ pub(super) struct RawServer {
     /// Where the gateway keeps what a restart should find again: compiled filters, and which files were rolled back
     /// from. Default: a temporary folder, removed at the end.
     pub(super) state_dir: Optional<String>,
+    /// The program that makes filters of `.js` files. Default: `wsgate-js` beside the gateway's own program, else in `PATH`.
+    pub(super) js_compiler: Optional<String>,
     /// Time between SIGTERM and the first close, in which readiness is refused and connections are still accepted.
     #[schemars(extend("default" = "5s"))]
     pub(super) drain_delay: Optional<Time>,
@@ -187,7 +189,7 @@ pub(super) enum RawBalance {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawFilter {
-    /// The component. Default: `<name>.wasm` in `filter_dir`.
+    /// The component, or the JavaScript to make one of. Default: `<name>.wasm` or `<name>.js` in `filter_dir`.
     pub(super) file: Optional<String>,
     /// Handed to the filter's `init` as JSON.
     #[schemars(with = "serde_json::Map<String, serde_json::Value>", extend("default" = {}))]

@@ -23,6 +23,8 @@ pub struct Server {
     pub filter_dir: PathBuf,
     /// What a restart finds again is kept here; absolute. A temporary folder where absent.
     pub state_dir: Option<PathBuf>,
+    /// The program that makes components of scripts; absolute. Looked for where absent.
+    pub js_compiler: Option<PathBuf>,
     /// Time between SIGTERM and the first close.
     pub drain_delay: Duration,
     /// Closes are spread over this.
@@ -39,6 +41,7 @@ impl Server {
             workers: thread::available_parallelism().map_or(1, NonZero::get),
             filter_dir,
             state_dir: None,
+            js_compiler: None,
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(20),
             limits: ConnectionLimits::default(),

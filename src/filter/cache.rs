@@ -3,6 +3,7 @@
 //! so that whatever happened to the disk is found.
 
 mod entry;
+mod script;
 
 use std::{
     collections::HashSet,
@@ -12,7 +13,8 @@ use std::{
     time::SystemTime,
 };
 
-pub(super) use entry::{Damage, Key, MachineCode};
+pub(super) use entry::{Damage, Key, MachineCode, ScriptKey};
+pub(super) use script::Made;
 
 use crate::state_dir::{PrivateFolder, StateDir, StateDirError};
 
@@ -28,6 +30,8 @@ const FOLDER: &str = "compiled";
 const ATTEMPTS: usize = 16;
 /// Entries end with this.
 const ENTRY: &str = ".code";
+/// Components that scripts were made to end with this.
+const MADE: &str = ".component";
 /// What is being written ends with this.
 const DRAFT: &str = ".draft";
 
@@ -61,8 +65,11 @@ impl Cache {
 
     /// The machine code of a component, if it is there and unharmed. What is harmed is removed.
     pub(super) fn get(&self, key: &Key) -> Option<MachineCode> {
-        let name = file_name(key);
-        let file = match self.folder.read(&name) {
+        self.read_or_remove(&file_name(key), |file| read(file, key))
+    }
+
+    fn read_or_remove<T>(&self, name: &str, read: impl FnOnce(&File) -> Result<T, Damage>) -> Option<T> {
+        let file = match self.folder.read(name) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
@@ -70,15 +77,15 @@ impl Cache {
                 return None;
             }
         };
-        match read(&file, key) {
-            Ok(code) => {
+        match read(&file) {
+            Ok(content) => {
                 // For the order in which entries go; another user's clock or a read-only disk is no reason to compile.
                 let _ = file.set_modified(SystemTime::now());
-                Some(code)
+                Some(content)
             }
             Err(damage) => {
                 tracing::warn!(file = name, "compiled code in the cache is damaged, it is made anew: {damage}");
-                if let Err(error) = self.folder.remove(&name) {
+                if let Err(error) = self.folder.remove(name) {
                     tracing::warn!(file = name, "the damaged file stays: {error}");
                 }
                 None
@@ -120,7 +127,7 @@ impl Cache {
                 if file.try_lock().is_ok() {
                     let _ = self.folder.remove(&name);
                 }
-            } else if let (true, Ok(found)) = (name.ends_with(ENTRY), file.metadata()) {
+            } else if let (true, Ok(found)) = (name.ends_with(ENTRY) || name.ends_with(MADE), file.metadata()) {
                 entries.push((found.modified().unwrap_or(SystemTime::UNIX_EPOCH), found.size(), name));
             }
         }
@@ -153,13 +160,13 @@ impl Draft<'_> {
         read(&self.file, key)
     }
 
-    /// Makes it the entry of this component.
+    /// Makes it the entry of this name.
     ///
     /// # Errors
     /// It cannot be brought to the disk.
-    pub(super) fn keep(mut self, key: &Key) -> io::Result<()> {
+    pub(super) fn keep(mut self, entry: &str) -> io::Result<()> {
         self.file.sync_all()?;
-        self.folder.rename(&self.name, &file_name(key))?;
+        self.folder.rename(&self.name, entry)?;
         self.is_kept = true;
         Ok(())
     }
@@ -179,9 +186,14 @@ pub(super) fn file_name(key: &Key) -> String {
 }
 
 fn read(file: &File, key: &Key) -> Result<MachineCode, Damage> {
+    MachineCode::check(take(file)?, key)
+}
+
+/// One byte more than is accepted, so that what is too large is seen to be.
+fn take(file: &File) -> Result<Vec<u8>, Damage> {
     let mut bytes = Vec::new();
     file.take(ENTRY_BYTES + 1).read_to_end(&mut bytes).map_err(Damage::Unreadable)?;
-    MachineCode::check(bytes, key)
+    Ok(bytes)
 }
 
 #[cfg(test)]

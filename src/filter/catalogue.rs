@@ -11,6 +11,7 @@ mod files;
 mod chains;
 mod status;
 mod watch;
+mod check;
 
 use std::{
     path::PathBuf,
@@ -38,6 +39,7 @@ use orders::{Answer, Order, Orders};
 use state::State;
 use status::Board;
 
+pub use check::check_scripts;
 pub use orders::OrderError;
 pub use quarantine::Quarantined;
 pub use rollback::RolledBack;
@@ -106,6 +108,18 @@ pub enum LoadError {
         /// The name.
         filter: String,
         /// A file name.
+        first: String,
+        /// Another.
+        second: String,
+    },
+    /// Two files of `filter_dir` have one name.
+    #[error("filter_dir {}: {first} and {second} are both the filter {filter:?}: remove one of the two", path.display())]
+    Twins {
+        /// The folder.
+        path: PathBuf,
+        /// The name.
+        filter: String,
+        /// A file.
         first: String,
         /// Another.
         second: String,

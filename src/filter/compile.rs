@@ -1,7 +1,7 @@
 //! From the bytes of a file to a generation: refused with a reason, compiled, checked against the contract, and tried
 //! out in an instance of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use wasmtime::component::Component;
 
@@ -14,9 +14,12 @@ use super::{
     instance::Instance,
     room::Purpose,
 };
+use crate::config::is_script;
 
 /// The largest file that is read.
 pub(super) const FILE_BYTES: u64 = 128 << 20;
+/// The longest script, as `wsgate-js` has it too: what people write has a hundredth of it.
+pub(super) const SCRIPT_BYTES: usize = 1 << 20;
 
 /// Bound of instantiation and `init` together, whatever they do.
 const CANARY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,6 +59,12 @@ pub enum NotAFilter {
     /// Not a valid component.
     #[error("not a valid component: {0}")]
     Invalid(String),
+    /// JavaScript that nobody wrote by hand.
+    #[error("the script is larger than {} MiB", SCRIPT_BYTES >> 20)]
+    LongScript,
+    /// It is no JavaScript, or threw: file, line, column and why.
+    #[error("{0}")]
+    Script(String),
     /// There is no machine code for it.
     #[error("it was not compiled: {0}")]
     NotCompiled(NotCompiled),
@@ -90,17 +99,57 @@ pub enum NotAFilter {
     Canary(String),
 }
 
+/// What a file held when it was read.
+pub(super) struct Content<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    pub(super) digest: Digest256,
+}
+
+impl<'a> Content<'a> {
+    pub(super) fn new(path: &'a Path, bytes: &'a [u8]) -> Self {
+        Self { path, bytes, digest: Digest256::of(bytes) }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
 /// Compiles, checks and tries. Takes long: never on a worker.
 pub(super) fn load(
     engine: &Arc<Engine>,
     filter: &Arc<str>,
     role: Role,
-    bytes: &[u8],
-    content: Digest256,
+    content: &Content<'_>,
     settings: Settings,
 ) -> Result<Arc<Generation>, NotAFilter> {
-    let code = code(engine, bytes, content)?;
-    revive(engine, filter, role, content, settings, code)
+    let Content { path, bytes, digest } = *content;
+    let code = if is_script(path) { compiled_script(engine, path, bytes)? } else { code(engine, bytes, digest)? };
+    revive(engine, filter, role, digest, settings, code)
+}
+
+/// A script is made a component, which is compiled as any other.
+fn compiled_script(engine: &Engine, path: &Path, bytes: &[u8]) -> Result<Arc<Code>, NotAFilter> {
+    if bytes.is_empty() {
+        return Err(NotAFilter::Empty);
+    }
+    if bytes.len() > SCRIPT_BYTES {
+        return Err(NotAFilter::LongScript);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let script = script_digest(&name, bytes);
+    engine.compiled(script, |in_use| {
+        let made = engine.compiler().script(engine, &name, bytes, script)?;
+        let mut code = compile(engine, &made.component, Digest256::of(&made.component), in_use)?;
+        code.entries.push(made.entry);
+        Ok(code)
+    })
+}
+
+/// The file's name is in what is compiled: errors tell of it.
+fn script_digest(name: &str, bytes: &[u8]) -> Digest256 {
+    Digest256::of(&[b"script\0", name.as_bytes(), b"\0", bytes].concat())
 }
 
 /// Compiles and checks.
@@ -132,19 +181,18 @@ impl NotAFilter {
 
 impl From<NotCompiled> for NotAFilter {
     fn from(error: NotCompiled) -> Self {
-        if let NotCompiled::Invalid(text) = error { invalid(text) } else { Self::NotCompiled(error) }
+        match error {
+            NotCompiled::Invalid(text) => invalid(text),
+            NotCompiled::Script(text) => Self::Script(text),
+            error => Self::NotCompiled(error),
+        }
     }
 }
 
-/// `in_use` are the other components that are loaded.
-fn compile(
-    engine: &Engine,
-    bytes: &[u8],
-    code: Digest256,
-    in_use: &[Digest256],
-) -> Result<FilterHttpPre<Host>, NotAFilter> {
-    let component = engine.compiler().component(engine, bytes, code, in_use)?;
-    linked(engine, &component)
+/// `in_use` are the files of the cache from which others were loaded.
+fn compile(engine: &Engine, bytes: &[u8], code: Digest256, in_use: &[String]) -> Result<Code, NotAFilter> {
+    let (component, entry) = engine.compiler().component(engine, bytes, code, in_use)?;
+    Ok(Code { pre: linked(engine, &component)?, entries: vec![entry] })
 }
 
 fn linked(engine: &Engine, component: &Component) -> Result<FilterHttpPre<Host>, NotAFilter> {
@@ -227,7 +275,7 @@ pub(super) fn look(
     content: Digest256,
 ) -> Result<(Names, Option<NotAFilter>), NotAFilter> {
     check_header(bytes)?;
-    let component = engine.compiler().component(engine, bytes, content, &[])?;
+    let (component, _) = engine.compiler().component(engine, bytes, content, &[])?;
     Ok((Names::of(engine, &component), linked(engine, &component).err()))
 }
 

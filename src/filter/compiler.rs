@@ -3,6 +3,7 @@
 
 mod child;
 mod process;
+mod script;
 
 use std::{
     collections::HashSet,
@@ -14,7 +15,7 @@ use std::{
 
 use wasmtime::component::Component;
 
-pub use child::compile_stdin;
+pub use child::{compile_script, compile_stdin};
 
 use super::{
     cache::{self, Cache, Damage, Draft, Key, MachineCode},
@@ -22,6 +23,7 @@ use super::{
     generation::Digest256,
 };
 use crate::state_dir::{StateDir, StateDirError};
+use script::ScriptCompiler;
 
 /// The smallest component. It is compiled at the start, to see whether filters can be.
 const EMPTY_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
@@ -32,6 +34,14 @@ pub enum NotCompiled {
     /// It is not valid: what the engine says.
     #[error("{0}")]
     Invalid(String),
+    /// The script is at fault: what its compiler says.
+    #[error("{0}")]
+    Script(String),
+    /// A script, and nothing to make a component of it with.
+    #[error(
+        "wsgate-js, which makes filters of .js files, is not there: {0}; put it beside wsgate, or name it with [server] js_compiler"
+    )]
+    NoScriptCompiler(String),
     /// It spent its processor time.
     #[error("compiling it takes more than {} s of processor time", child::CPU_SECONDS)]
     Cpu,
@@ -75,8 +85,18 @@ impl NotCompiled {
     /// Would the same component be refused again? If not, it is the machine's fault, which may pass.
     pub(super) fn is_final(&self) -> bool {
         match self {
-            Self::Invalid(_) | Self::Cpu | Self::Time | Self::Memory | Self::Size | Self::Crash(_) => true,
-            Self::Start { .. } | Self::Foreign(_) | Self::StateDir(_) | Self::Write { .. } => false,
+            Self::Invalid(_)
+            | Self::Script(_)
+            | Self::Cpu
+            | Self::Time
+            | Self::Memory
+            | Self::Size
+            | Self::Crash(_) => true,
+            Self::NoScriptCompiler(_)
+            | Self::Start { .. }
+            | Self::Foreign(_)
+            | Self::StateDir(_)
+            | Self::Write { .. } => false,
         }
     }
 }
@@ -93,6 +113,7 @@ enum Place {
 /// Makes machine code, or finds it. One a process.
 pub struct Compiler {
     place: Place,
+    scripts: ScriptCompiler,
     state_dir: Arc<StateDir>,
     /// Opened when it is first needed: a gateway without filters writes nothing.
     cache: Mutex<Option<Arc<Cache>>>,
@@ -103,6 +124,13 @@ impl Compiler {
     #[must_use]
     pub fn new(state_dir: Arc<StateDir>) -> Self {
         Self::at(Place::Child(process::this_program()), state_dir)
+    }
+
+    /// Scripts are made components by this program.
+    #[must_use]
+    pub fn with_js_compiler(mut self, program: Option<PathBuf>) -> Self {
+        self.scripts = ScriptCompiler::new(program);
+        self
     }
 
     /// Compiles in this process, for unit tests.
@@ -118,7 +146,7 @@ impl Compiler {
     }
 
     fn at(place: Place, state_dir: Arc<StateDir>) -> Self {
-        Self { place, state_dir, cache: Mutex::new(None) }
+        Self { place, scripts: ScriptCompiler::new(None), state_dir, cache: Mutex::new(None) }
     }
 
     /// Compiles next to nothing, to see now what would go wrong later.
@@ -132,28 +160,30 @@ impl Compiler {
         self.compile(engine, EMPTY_COMPONENT, &key, &cache, &draft).map(drop)
     }
 
-    /// The component, ready to be instantiated. The code of these other components stays in the cache.
+    /// The component, ready to be instantiated, and the file of the cache that has its code. These other files stay in the
+    /// cache.
     pub(super) fn component(
         &self,
         engine: &Engine,
         bytes: &[u8],
         component: Digest256,
-        in_use: &[Digest256],
-    ) -> Result<Component, NotCompiled> {
+        in_use: &[String],
+    ) -> Result<(Component, String), NotCompiled> {
         let key = Key { component, engine: *engine.compatibility() };
+        let entry = cache::file_name(&key);
         let cache = self.cache()?;
         if let Some(code) = cache.get(&key) {
             match code.load(engine.wasm()) {
                 Ok(found) => {
                     engine.metrics.compilation("cached");
-                    return Ok(found);
+                    return Ok((found, entry));
                 }
                 Err(error) => tracing::warn!("compiled code in the cache is not for this engine: {error:#}"),
             }
         }
         let compiled = self.compiled(engine, bytes, &key, &cache, in_use);
         engine.metrics.compilation(if compiled.is_ok() { "compiled" } else { "error" });
-        compiled
+        compiled.map(|component| (component, entry))
     }
 
     fn compiled(
@@ -162,14 +192,14 @@ impl Compiler {
         bytes: &[u8],
         key: &Key,
         cache: &Cache,
-        in_use: &[Digest256],
+        in_use: &[String],
     ) -> Result<Component, NotCompiled> {
         let begin = Instant::now();
         let draft = self.draft(cache)?;
         let code = self.compile(engine, bytes, key, cache, &draft)?;
-        draft.keep(key).map_err(|cause| not_written(cache, cause))?;
-        let others = in_use.iter().map(|component| Key { component: *component, engine: key.engine });
-        let in_use: HashSet<_> = others.chain([*key]).map(|key| cache::file_name(&key)).collect();
+        let entry = cache::file_name(key);
+        draft.keep(&entry).map_err(|cause| not_written(cache, cause))?;
+        let in_use: HashSet<_> = in_use.iter().cloned().chain([entry]).collect();
         cache.tidy(&in_use);
         let (sha256, ms) = (key.component.hex(), begin.elapsed().as_millis());
         tracing::debug!(sha256, ms, "component compiled");

@@ -66,13 +66,17 @@ struct Core {
 }
 
 /// A compiled component, ready to be instantiated.
-pub(super) struct Code(pub(super) FilterHttpPre<Host>);
+pub(super) struct Code {
+    pub(super) pre: FilterHttpPre<Host>,
+    /// The files of the cache that it is made from.
+    pub(super) entries: Vec<String>,
+}
 
 impl Code {
     /// Instances per worker where the configuration names no number: a call that waits for an HTTP response keeps its
     /// instance from making another.
     pub(super) fn default_instances(&self, engine: &Engine) -> usize {
-        let component = self.0.instance_pre().component();
+        let component = self.pre.instance_pre().component();
         let imports_http = component.component_type().imports(engine.wasm()).any(|(name, _)| name == HTTP_CLIENT);
         if imports_http { INSTANCES_OF_HTTP_CLIENTS } else { 1 }
     }
@@ -176,19 +180,20 @@ impl Engine {
         &self.core.linker
     }
 
-    /// What these bytes were compiled to, or what this makes of them; it is told what else is in use.
+    /// What these bytes were compiled to, or what this makes of them; it is told which files of the cache are in use.
     pub(super) fn compiled<E>(
         &self,
         digest: Digest256,
-        compile: impl FnOnce(&[Digest256]) -> Result<FilterHttpPre<Host>, E>,
+        compile: impl FnOnce(&[String]) -> Result<Code, E>,
     ) -> Result<Arc<Code>, E> {
         let mut compiled = self.core.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(code) = compiled.get(&digest).and_then(Weak::upgrade) {
             return Ok(code);
         }
         compiled.retain(|_, code| code.strong_count() > 0);
-        let in_use: Vec<_> = compiled.keys().copied().collect();
-        let code = Arc::new(Code(compile(&in_use)?));
+        let there = compiled.values().filter_map(Weak::upgrade);
+        let in_use: Vec<_> = there.flat_map(|code| code.entries.clone()).collect();
+        let code = Arc::new(compile(&in_use)?);
         compiled.insert(digest, Arc::downgrade(&code));
         Ok(code)
     }
@@ -362,7 +367,8 @@ mod tests {
         });
         let bytes = std::fs::read(guest("stamp")).unwrap();
         let settings = Settings::new(&Filter::with_defaults("stamp.wasm".into()), 1 << 20);
-        compile::load(&engine, &"stamp".into(), Role::Main, &bytes, Digest256::of(&bytes), settings).unwrap()
+        let file = compile::Content::new("stamp.wasm".as_ref(), &bytes);
+        compile::load(&engine, &"stamp".into(), Role::Main, &file, settings).unwrap()
     }
 
     /// Makes 200 instances; answers how many maps each took, and how many are counted for it.

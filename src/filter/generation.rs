@@ -177,7 +177,7 @@ impl Generation {
             recent_faults: engine.faults.of(&label),
             breaker: Breaker::new(label.clone(), settings.breaker_clients, metrics.breaker_open.clone()),
             clients: Clients::new(max_client_faults),
-            maps: room::maps_of(code.0.instance_pre().component()),
+            maps: room::maps_of(code.pre.instance_pre().component()),
             tally: Tally::new(metrics),
             control: engine.controls.of(&filter),
             filter,
@@ -278,7 +278,7 @@ impl Generation {
     }
 
     pub(super) fn pre(&self) -> &FilterHttpPre<Host> {
-        &self.code.0
+        &self.code.pre
     }
 
     pub(super) fn engine(&self) -> &Arc<Engine> {

@@ -92,6 +92,7 @@ impl Bed {
                 workers: 1,
                 filter_dir: folder.path().to_owned(),
                 state_dir: None,
+                js_compiler: None,
                 drain_delay: Duration::ZERO,
                 drain_timeout: Duration::ZERO,
                 limits: Default::default(),

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     super::{
+        filter_file::{A_FILTER_FILE, filter_file, is_filter_file, twin},
         leaf::{At, CountOrOff, SizeOrOff, Table},
         raw::{RawCandidate, RawFilter},
         types::{Candidate, Filter, Isolation},
@@ -37,6 +38,9 @@ impl Checker<'_> {
         }
         let raw = &at.value;
         let default = Filter::with_defaults(self.default_file(name));
+        if raw.file.is_none() {
+            self.one_file(at, &default.file);
+        }
         let file = raw.file.as_ref().map_or(default.file, |at| self.component(at));
         if !file.is_file() {
             let shown = file.display();
@@ -87,7 +91,7 @@ impl Checker<'_> {
         let raw = &at.value;
         let file = match &raw.file {
             None => {
-                self.refuse_key(Some(at), "file", "missing; write the path of a .wasm file");
+                self.refuse_key(Some(at), "file", "missing; write the path of a .wasm or .js file");
                 PathBuf::new()
             }
             Some(named) => {
@@ -146,13 +150,21 @@ impl Checker<'_> {
     }
 
     fn default_file(&self, name: &str) -> PathBuf {
-        self.filter_dir.join(format!("{name}.wasm"))
+        filter_file(&self.filter_dir, name)
+    }
+
+    /// Two files of one name: nothing says which is meant.
+    fn one_file<T>(&mut self, at: &At<T>, file: &Path) {
+        let twin = twin(file);
+        if !self.is_full() && file.is_file() && twin.is_file() {
+            self.refuse(at, format!("there are two files, {} and {}: remove one", file.display(), twin.display()));
+        }
     }
 
     fn component(&mut self, at: &At<String>) -> PathBuf {
         let path = self.path(at);
-        if path.extension().is_none_or(|extension| extension != "wasm") {
-            self.refuse_as(at, "a component; write the path of a .wasm file");
+        if !is_filter_file(&path) {
+            self.refuse_as(at, A_FILTER_FILE);
         }
         path
     }
@@ -187,7 +199,11 @@ impl Checker<'_> {
     /// A filter has a table or a file in `filter_dir`.
     fn known_filter(&mut self, at: &At<String>) {
         let file = self.default_file(&at.value);
-        if self.is_full() || self.document.has("filters", &at.value) || file.is_file() {
+        if self.is_full() || self.document.has("filters", &at.value) {
+            return;
+        }
+        if file.is_file() {
+            self.one_file(at, &file);
             return;
         }
         let known: Vec<_> = self.document.names("filters").collect();

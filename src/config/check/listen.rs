@@ -23,6 +23,7 @@ impl Checker<'_> {
             workers: self.workers(raw.workers.as_ref(), default.workers),
             filter_dir: raw.filter_dir.as_ref().map_or(default.filter_dir, |at| self.path(at)),
             state_dir: raw.state_dir.as_ref().map(|at| self.path(at)),
+            js_compiler: raw.js_compiler.as_ref().map(|at| self.path(at)),
             drain_delay: self.time(raw.drain_delay.as_ref(), default.drain_delay, Duration::ZERO),
             drain_timeout: self.time(raw.drain_timeout.as_ref(), default.drain_timeout, Duration::ZERO),
             limits: self.server_limits(&raw.limits),

@@ -32,6 +32,7 @@ fn a_minimal_file_has_the_documented_defaults() {
         workers: cores,
         filter_dir: folder().join("filters"),
         state_dir: None,
+        js_compiler: None,
         drain_delay: seconds(5),
         drain_timeout: seconds(20),
         limits: ConnectionLimits::default(),
@@ -82,6 +83,7 @@ fn every_key_of_server_and_listeners_reaches_its_place() {
         workers: 2,
         filter_dir: folder().join("filters"),
         state_dir: Some(folder().join("state")),
+        js_compiler: Some(folder().join("bin/wsgate-js")),
         drain_delay: seconds(1),
         drain_timeout: seconds(60),
         limits: ConnectionLimits {

@@ -28,7 +28,7 @@ impl Bed {
         let draft = self.cache.draft().unwrap();
         (&draft.file).write_all(&MachineCode::encode(&key(component), code)).unwrap();
         draft.check(&key(component)).unwrap();
-        draft.keep(&key(component)).unwrap();
+        draft.keep(&file_name(&key(component))).unwrap();
     }
 
     fn path(&self, component: u8) -> PathBuf {
@@ -119,7 +119,7 @@ fn drafts_of_killed_gateways_go_and_those_that_are_being_written_stay() {
     let other = Cache::open(&StateDir::new(Some(bed.folder.path().to_owned()))).unwrap();
     assert_eq!(bed.files(), 2);
     (&written.file).write_all(&MachineCode::encode(&key(1), b"code")).unwrap();
-    written.keep(&key(1)).unwrap();
+    written.keep(&file_name(&key(1))).unwrap();
     assert!(other.get(&key(1)).is_some());
 }
 
@@ -158,7 +158,7 @@ fn two_gateways_may_write_the_same_entry() {
                     let draft = cache.draft().unwrap();
                     let component = (round % 3) as u8;
                     (&draft.file).write_all(&MachineCode::encode(&key(component), &[component; 5000])).unwrap();
-                    draft.keep(&key(component)).unwrap();
+                    draft.keep(&file_name(&key(component))).unwrap();
                     cache.tidy(&HashSet::new());
                     assert!(cache.get(&key(component)).is_some());
                 }
@@ -166,4 +166,34 @@ fn two_gateways_may_write_the_same_entry() {
         }
     });
     assert_eq!(bed.files(), 3);
+}
+
+#[test]
+fn what_a_script_was_made_to_is_found_by_script_and_compiler() {
+    let bed = Bed::new();
+    let (script, compiler, other) = (Digest256([1; 32]), Digest256([2; 32]), Digest256([3; 32]));
+    let put = |component: &[u8]| {
+        let draft = bed.cache.draft().unwrap();
+        draft.keep_made(&ScriptKey { script, compiler }, component.to_vec()).unwrap()
+    };
+    let made = |compiler: Option<&Digest256>| bed.cache.made(&script, compiler).map(|made| made.component);
+    assert_eq!(made(None), None);
+    let entry = put(b"a component").entry;
+    assert_eq!(made(Some(&compiler)).as_deref(), Some(&b"a component"[..]));
+    assert_eq!(made(Some(&other)), None);
+    // Without a compiler, that of any.
+    assert_eq!(made(None).as_deref(), Some(&b"a component"[..]));
+    assert!(bed.cache.made(&other, None).is_none());
+    // It is never taken for machine code, whatever its name.
+    let folder = bed.folder.path().join("compiled");
+    fs::copy(folder.join(&entry), bed.path(1)).unwrap();
+    assert!(!bed.has(1));
+    // What is damaged is removed.
+    for at in [0, 50, 84, 100, 120] {
+        put(b"a component");
+        let mut bytes = fs::read(folder.join(&entry)).unwrap();
+        bytes[at] ^= 1;
+        fs::write(folder.join(&entry), bytes).unwrap();
+        assert_eq!((made(Some(&compiler)), bed.files()), (None, 0), "{at}");
+    }
 }

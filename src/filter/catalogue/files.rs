@@ -6,11 +6,11 @@ use std::{
 };
 
 use super::{
-    folder::{filter_name, wasm_files},
+    folder::{filter_files, filter_name},
     state::{Key, State},
 };
 use crate::{
-    config::{ChainSource, Filter, Route},
+    config::{ChainSource, Filter, Route, filter_file, twin},
     filter::generation::Role,
 };
 
@@ -75,7 +75,7 @@ impl State {
         unused.retain(|key| key.path.exists() || !used.iter().any(|known| known.name == key.name));
         let folder = &self.config.server.filter_dir;
         // The folder of named filters need not exist where every filter has a file of its own.
-        for file in wasm_files(folder).unwrap_or_default() {
+        for file in filter_files(folder).unwrap_or_default() {
             if let Some(name) = filter_name(&file) {
                 unused.push(Key::main(name, folder.join(&file)));
             }
@@ -88,11 +88,30 @@ impl State {
     }
 
     pub(super) fn settings_of(&self, name: &str) -> Filter {
-        self.config
-            .filters
-            .get(name)
-            .cloned()
-            .unwrap_or_else(|| Filter::with_defaults(self.config.server.filter_dir.join(format!("{name}.wasm"))))
+        let place = self.place_of(name);
+        let Some(filter) = self.config.filters.get(name) else { return Filter::with_defaults(place) };
+        let mut filter = filter.clone();
+        if filter.file == place || filter.file == twin(&place) {
+            filter.file = place;
+        }
+        filter
+    }
+
+    /// Where a filter without a file of its own has it: a script may take the place of a component, and the other way
+    /// round. Where there are both, it is the one that is known.
+    fn place_of(&self, name: &str) -> PathBuf {
+        let place = filter_file(&self.config.server.filter_dir, name);
+        let twin = twin(&place);
+        let known = |path: &PathBuf| self.sources.contains_key(&Key::main(name, path.clone()));
+        if known(&twin) && !known(&place) && twin.is_file() { twin } else { place }
+    }
+
+    /// The other file of the same name in `filter_dir`: nothing says which of the two is meant.
+    pub(super) fn twin_of(&self, key: &Key) -> Option<PathBuf> {
+        let place = key.path.parent() == Some(&self.config.server.filter_dir) && key.role == Role::Main;
+        let is_by_name = || key.path.file_stem().is_some_and(|stem| stem == key.name.as_str());
+        let twin = (place && is_by_name()).then(|| twin(&key.path))?;
+        (twin.is_file() && key.path.is_file()).then_some(twin)
     }
 
     pub(super) fn uses(&self, route: &Route, name: &str) -> bool {

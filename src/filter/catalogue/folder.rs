@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::LoadError;
-use crate::filter::generation::Generation;
+use crate::{config::is_filter_file, filter::generation::Generation};
 
 /// A folder that routes use.
 pub(super) struct Folder {
@@ -58,7 +58,7 @@ impl Folder {
     /// # Errors
     /// It cannot be read, or what is in it is no chain.
     pub(super) fn start(&mut self) -> Result<(), LoadError> {
-        let files = wasm_files(&self.path).map_err(|source| LoadError::Folder { path: self.path.clone(), source })?;
+        let files = filter_files(&self.path).map_err(|source| LoadError::Folder { path: self.path.clone(), source })?;
         let named = self.named(files)?;
         if let Some(filter) = self.required.iter().find(|name| !named.contains_key(*name)) {
             return Err(LoadError::Required { path: self.path.clone(), filter: filter.clone() });
@@ -69,7 +69,7 @@ impl Folder {
 
     /// Looks what changed. A folder that is empty or cannot be read changes nothing.
     pub(super) fn scan(&mut self, now: Instant) {
-        let found = match wasm_files(&self.path) {
+        let found = match filter_files(&self.path) {
             Ok(files) if files.is_empty() && !self.entries.is_empty() => Err("it is empty".to_owned()),
             Ok(files) => self.named(files).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
@@ -147,13 +147,13 @@ impl Folder {
     }
 }
 
-/// The names of the `.wasm` files of a folder, sorted.
-pub(super) fn wasm_files(folder: &Path) -> io::Result<Vec<String>> {
+/// The names of the components and scripts of a folder, sorted.
+pub(super) fn filter_files(folder: &Path) -> io::Result<Vec<String>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
         if let Some(name) = name.to_str()
-            && name.ends_with(".wasm")
+            && is_filter_file(name.as_ref())
             && !name.starts_with('.')
         {
             files.push(name.to_owned());
@@ -163,9 +163,10 @@ pub(super) fn wasm_files(folder: &Path) -> io::Result<Vec<String>> {
     Ok(files)
 }
 
-/// `20-redact.wasm` is the filter `redact`.
+/// `20-redact.wasm` and `redact.js` are the filter `redact`.
 pub(super) fn filter_name(file: &str) -> Option<&str> {
-    let stem = file.strip_suffix(".wasm")?;
+    let path = Path::new(file);
+    let stem = path.file_stem()?.to_str().filter(|_| is_filter_file(path))?;
     let name = match stem.split_once('-') {
         Some((number, rest)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => rest,
         _ => stem,
@@ -181,6 +182,7 @@ mod tests {
     fn a_number_before_the_name_only_orders() {
         assert_eq!(filter_name("20-redact.wasm"), Some("redact"));
         assert_eq!(filter_name("redact.wasm"), Some("redact"));
+        assert_eq!(filter_name("20-redact.js"), Some("redact"));
         assert_eq!(filter_name("re-dact.wasm"), Some("re-dact"));
         assert_eq!(filter_name("20-.wasm"), None);
         assert_eq!(filter_name("20.wasm"), Some("20"));

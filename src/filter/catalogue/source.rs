@@ -11,7 +11,7 @@ use std::{
 
 use super::{LoadError, quarantine::Quarantine, rollback::Good};
 use crate::filter::{
-    compile::{self, NotAFilter},
+    compile::{self, Content, NotAFilter},
     control::Control,
     engine::Engine,
     generation::{Digest256, Generation, Role, Settings},
@@ -140,13 +140,15 @@ impl Source {
                 return Err(LoadError::Read { filter: self.name.to_string(), file: self.path.clone(), source });
             }
         };
-        let code = Digest256::of(&bytes);
+        let path = self.path.clone();
+        let content = Content::new(&path, &bytes);
+        let code = content.digest;
         self.seen = Some(Fingerprint::from(&metadata));
         if self.is_quarantined(quarantine, &code) {
             self.keep_out(&code);
             return Ok(());
         }
-        self.load(engine, &bytes, &code).map_err(|source| {
+        self.load(engine, &content).map_err(|source| {
             self.error = Some(source.to_string());
             self.refuse(&source, code);
             LoadError::NotAFilter { filter: self.name.to_string(), file: self.path.clone(), source }
@@ -189,7 +191,9 @@ impl Source {
                 return Checked::Unchanged;
             }
         };
-        let code = Digest256::of(&bytes);
+        let path = self.path.clone();
+        let content = Content::new(&path, &bytes);
+        let code = content.digest;
         let digest = self.settings.digest(&code);
         if self.current.as_ref().is_some_and(|current| *current.digest() == digest) {
             // Also when the good content came back after a bad one.
@@ -215,12 +219,12 @@ impl Source {
         if self.unsettled.replace(code) != Some(code) {
             return Checked::Again(SETTLE);
         }
-        self.reload(engine, &bytes, &code, &metadata)
+        self.reload(engine, &content, &metadata)
     }
 
-    fn reload(&mut self, engine: &Arc<Engine>, bytes: &[u8], code: &Digest256, metadata: &Metadata) -> Checked {
+    fn reload(&mut self, engine: &Arc<Engine>, content: &Content<'_>, metadata: &Metadata) -> Checked {
         let (filter, file) = (&*self.label.clone(), self.path.display().to_string());
-        match self.load(engine, bytes, code) {
+        match self.load(engine, content) {
             Ok(()) => {
                 self.settle(metadata, None);
                 let generation = self.current.as_ref().map(|current| current.digest().short());
@@ -235,23 +239,24 @@ impl Source {
                 tracing::error!(filter, file, serving, "filter not loaded, the last good one serves on: {error}");
                 engine.metrics.filter(filter).reload("error");
                 self.settle(metadata, Some(error.to_string()));
-                self.refuse(&error, *code);
+                self.refuse(&error, content.digest);
             }
         }
         Checked::Changed
     }
 
-    fn load(&mut self, engine: &Arc<Engine>, bytes: &[u8], code: &Digest256) -> Result<(), NotAFilter> {
+    fn load(&mut self, engine: &Arc<Engine>, content: &Content<'_>) -> Result<(), NotAFilter> {
+        let code = &content.digest;
         if self.pin.is_some_and(|pin| pin != *code) {
             return Err(NotAFilter::Pin(code.hex()));
         }
-        let generation = compile::load(engine, &self.name, self.role, bytes, *code, self.settings.clone())?;
+        let generation = compile::load(engine, &self.name, self.role, content, self.settings.clone())?;
         if self.role == Role::Main
             && let Some(before) = &self.current
         {
             self.remember(Good::new(before, self.wasm_bytes));
         }
-        self.publish(generation, bytes.len());
+        self.publish(generation, content.bytes());
         Ok(())
     }
 
@@ -303,6 +308,17 @@ impl Source {
             let file = self.path.display().to_string();
             tracing::warn!(filter = &*self.label, file, "the file of a filter vanished: the last good one serves on");
         }
+    }
+
+    /// There is another file of the same name, and nothing says which is meant: neither is loaded.
+    pub(super) fn has_twin(&mut self, twin: &Path) {
+        let text = format!("{} has the same name: remove one of the two", twin.display());
+        if self.error.as_ref() != Some(&text) {
+            let file = self.path.display().to_string();
+            tracing::error!(filter = &*self.label, file, "filter not loaded, the last good one serves on: {text}");
+        }
+        self.seen = None;
+        self.error = Some(text);
     }
 
     fn unreadable(&mut self, error: &io::Error) {

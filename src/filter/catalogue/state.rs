@@ -140,7 +140,12 @@ impl State {
         let mut again = self.folders.values().filter_map(Folder::next_removal).min();
         for key in wanted {
             self.enter(&key);
+            let twin = self.twin_of(&key);
             let Some(source) = self.sources.get_mut(&key) else { continue };
+            if let Some(twin) = twin {
+                source.has_twin(&twin);
+                continue;
+            }
             if let Checked::Again(wait) = source.check(&self.engine, &self.quarantine) {
                 let at = after(wait);
                 again = Some(again.map_or(at, |again| again.min(at)));
@@ -221,6 +226,14 @@ impl State {
 
     fn load_now(&mut self, key: &Key) -> Result<(), LoadError> {
         self.enter(key);
+        if let Some(twin) = self.twin_of(key) {
+            let (path, filter) = (self.config.server.filter_dir.clone(), key.name.clone());
+            let [first, second] = [&key.path, &twin].map(|file| file.display().to_string());
+            if let Some(source) = self.sources.get_mut(key) {
+                source.has_twin(&twin);
+            }
+            return Err(LoadError::Twins { path, filter, first, second });
+        }
         let source = self.sources.get_mut(key);
         source.map_or(Ok(()), |source| source.load_now(&self.engine, &self.quarantine))
     }

@@ -5,7 +5,9 @@ use std::{
     ffi::CStr,
     fmt, fs,
     io::{self, Read, Write},
-    process::ExitCode,
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Command, ExitCode},
 };
 
 use rustix::{
@@ -70,6 +72,20 @@ pub fn compile_stdin(memories: Memories, parent: i32) -> ExitCode {
     // If nobody listens the exit code has to do.
     let _ = write!(io::stderr(), "{failure}");
     ExitCode::from(exit as u8)
+}
+
+/// Becomes the compiler of scripts, with the limits of one that compiles. It answers only if it could not.
+#[must_use]
+pub fn compile_script(parent: i32, compiler: &Path, name: &str) -> ExitCode {
+    let failure = match limit_myself(parent) {
+        Ok(()) => {
+            let error = Command::new(compiler).args(["--name", name]).env_clear().exec();
+            Failure::Engine(format!("{} cannot be started: {error}", compiler.display()))
+        }
+        Err(failure) => failure,
+    };
+    let _ = write!(io::stderr(), "{failure}");
+    ExitCode::from(Exit::Failed as u8)
 }
 
 fn run(memories: Memories) -> Result<(), Failure> {

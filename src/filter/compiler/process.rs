@@ -19,7 +19,7 @@ use rustix::{
 };
 
 use super::{NotCompiled, child::CPU_SECONDS};
-use crate::filter::engine::Memories;
+use crate::filter::{compile::FILE_BYTES, engine::Memories};
 
 /// Bound of a compilation by the clock. Four times its processor time: what it has at its low priority beside workers
 /// that want everything.
@@ -38,6 +38,9 @@ pub(super) enum Exit {
     OutOfMemory = 71,
     NotWritten = 74,
 }
+
+/// How the compiler of scripts ends when the script is at fault.
+const SCRIPT_FAILED: i32 = 1;
 
 /// The program that runs. The link leads to it even after an upgrade has replaced its file: the same program compiles
 /// what it runs. Where there is no such link, starting it says so.
@@ -58,8 +61,51 @@ pub(super) fn compile(program: &Path, memories: Memories, bytes: &[u8], into: &F
         .unwrap_or_else(|cause| Err(NotCompiled::Start { program: program.to_owned(), cause }))
 }
 
+/// Has the compiler of scripts make a component of this source. The limits are set by `limiter`, this program, which then
+/// becomes the compiler.
+pub(super) fn script(
+    limiter: Option<&Path>,
+    compiler: &Path,
+    name: &str,
+    source: &[u8],
+) -> Result<Vec<u8>, NotCompiled> {
+    let mut command = Command::new(limiter.unwrap_or(compiler));
+    if limiter.is_some() {
+        let parent = std::process::id().to_string();
+        command.arg0("wsgate").args(["compile-script", "--parent", &parent, "--compiler"]).arg(compiler);
+    }
+    command.args(["--name", name]);
+    let made = || {
+        let mut out = memory_file(b"")?;
+        let Some((status, said)) = end(command, source, &out, TIME)? else { return Ok(Err(NotCompiled::Time)) };
+        if status.code() == Some(SCRIPT_FAILED) {
+            return Ok(Err(NotCompiled::Script(said)));
+        }
+        if let Err(error) = outcome(status, &said) {
+            return Ok(Err(error));
+        }
+        out.rewind()?;
+        let mut component = Vec::new();
+        out.take(FILE_BYTES + 1).read_to_end(&mut component)?;
+        if component.len() as u64 > FILE_BYTES {
+            return Ok(Err(NotCompiled::Size));
+        }
+        let is_wasm = component.starts_with(b"\0asm");
+        Ok(is_wasm
+            .then_some(component)
+            .ok_or_else(|| NotCompiled::Foreign(format!("{} made no component", compiler.display()))))
+    };
+    made().unwrap_or_else(|cause| Err(NotCompiled::Start { program: compiler.to_owned(), cause }))
+}
+
 /// The outer error is about the process, the inner one about what was to be compiled.
-fn run(mut command: Command, bytes: &[u8], into: &File, within: Duration) -> io::Result<Result<(), NotCompiled>> {
+fn run(command: Command, bytes: &[u8], into: &File, within: Duration) -> io::Result<Result<(), NotCompiled>> {
+    let ended = end(command, bytes, into, within)?;
+    Ok(ended.map_or(Err(NotCompiled::Time), |(status, said)| outcome(status, &said)))
+}
+
+/// How it ended, and what it said; `None` where it did not in time.
+fn end(mut command: Command, bytes: &[u8], into: &File, within: Duration) -> io::Result<Option<(ExitStatus, String)>> {
     command
         .env_clear()
         .current_dir("/")
@@ -72,7 +118,7 @@ fn run(mut command: Command, bytes: &[u8], into: &File, within: Duration) -> io:
     let deadline = Instant::now() + within;
     let said = running.child.stderr.take().map_or_else(|| Ok(Vec::new()), |stderr| listen(stderr, deadline))?;
     let ended = running.wait(deadline)?;
-    Ok(ended.map_or(Err(NotCompiled::Time), |status| outcome(status, String::from_utf8_lossy(&said).trim_end())))
+    Ok(ended.map(|status| (status, String::from_utf8_lossy(&said).trim_end().to_owned())))
 }
 
 /// A file that is nowhere, with these bytes: nothing has to be fed to the process, and what it reads is what was hashed.
