@@ -200,9 +200,14 @@ fn check(file: &std::path::Path) -> ExitCode {
             for warning in warnings {
                 say(&warning);
             }
-            if let Err(error) = Authenticators::load(&config) {
-                failed(&error);
-                return ExitCode::from(BAD_CONFIGURATION);
+            let keys_fit = Metrics::new().map(|metrics| Authenticators::load(&config, &metrics).map(drop));
+            match keys_fit {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    failed(&error);
+                    return ExitCode::from(BAD_CONFIGURATION);
+                }
+                Err(error) => return failed(&error),
             }
             // A closed stdout does not make the configuration wrong.
             let _ = writeln!(io::stdout(), "{}: ok", file.display());

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    admin::{self, AdminState, Readiness},
+    admin::{self, AdminState, Readiness, Reason},
     auth::{Authenticators, KeyError},
     config::{ChainSource, Config, Target},
     filter::{Catalogue, Compiler, FilterStatus, LoadError},
@@ -90,7 +90,7 @@ struct Gateway {
     readiness: Arc<Readiness>,
     listeners: Vec<TcpListener>,
     workers: Arc<[Worker]>,
-    /// Admin and health servers; they outlive the drain.
+    /// Admin and health servers, and what keeps keys up to date; they outlive the drain.
     servers: JoinSet<()>,
 }
 
@@ -113,11 +113,13 @@ impl Gateway {
         let hub = Hub::new(largest.unwrap_or_default(), metrics.topics());
         let catalogue = Arc::new(load_filters(&config, metrics, state_dir, &hub).await?);
         let limits = Arc::new(Limits::new(&config.server.limits, metrics));
+        let (authenticators, keeper) = Authenticators::load(&config, metrics)?;
+        let authenticators = Arc::new(authenticators);
         let shared = Shared {
             routes: Arc::new(RouteTable::new(&config, &limits, metrics)),
             limits: Arc::clone(&limits),
             upstreams: Arc::new(Upstreams::new(&config, metrics)?),
-            authenticators: Arc::new(Authenticators::load(&config)?),
+            authenticators: Arc::clone(&authenticators),
             catalogue: Arc::clone(&catalogue),
             hub,
             metrics: Arc::clone(metrics),
@@ -125,7 +127,8 @@ impl Gateway {
         let workers: io::Result<Vec<Worker>> =
             (0..config.server.workers).map(|index| Worker::start(index, shared.clone())).collect();
         let filters = Arc::clone(&catalogue);
-        let readiness = Arc::new(Readiness::new(move || filters.ready()));
+        let readiness = Readiness::new(move || filters.ready());
+        let readiness = Arc::new(readiness.unless(Reason::KeysMissing, move || authenticators.ready()));
         let mut gateway = Self {
             config,
             catalogue,
@@ -135,6 +138,7 @@ impl Gateway {
             servers: JoinSet::new(),
         };
         gateway.announce(&admin, health.as_ref()).map_err(GatewayError::System)?;
+        gateway.servers.spawn(keeper.keep());
         gateway.serve_admin(metrics, admin, health);
         gateway.servers.spawn(sweep(limits));
         Ok(gateway)

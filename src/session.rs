@@ -209,6 +209,7 @@ impl Session {
             let up = self.pump(Direction::ToUpstream, context);
             let down = self.pump(Direction::ToClient, context);
             let opened = self.poll_branches(context);
+            self.poll_refresh(context);
             self.flush(context);
             if !matches!(self.phase, Phase::Open) {
                 return;

@@ -24,6 +24,7 @@ mod generations;
 mod http_calls;
 mod isolation;
 mod languages;
+mod jwks;
 mod layout;
 mod limits;
 mod library;

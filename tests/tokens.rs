@@ -19,7 +19,7 @@ use crate::support::{
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
@@ -104,7 +104,7 @@ fn a_subprotocol_of_the_client_is_negotiated_beside_its_token() {
     assert_eq!(server.opened()["headers"]["sec-websocket-protocol"], "chat.v1");
 }
 
-fn ask(gateway: &Gateway, more: &[String]) -> Response {
+pub(crate) fn ask(gateway: &Gateway, more: &[String]) -> Response {
     let mut lines = wire::request(gateway.address(), "/");
     lines.extend_from_slice(more);
     let mut wire = Wire::connect(gateway.address());
@@ -115,7 +115,7 @@ fn ask(gateway: &Gateway, more: &[String]) -> Response {
     answer
 }
 
-fn bearer(token: &str) -> [String; 1] {
+pub(crate) fn bearer(token: &str) -> [String; 1] {
     [format!("Authorization: Bearer {token}")]
 }
 
@@ -167,7 +167,7 @@ fn claims_become_headers_and_nobody_else_may_set_them() {
     assert_eq!(headers["x-none"], Value::Null);
 }
 
-fn open(gateway: &Gateway, token: &str) -> Wire {
+pub(crate) fn open(gateway: &Gateway, token: &str) -> Wire {
     let mut lines = wire::request(gateway.address(), "/");
     lines.extend(bearer(token));
     Wire::open_with(gateway.address(), &lines).0
@@ -187,7 +187,7 @@ fn a_live_connection_is_closed_when_its_token_runs_out() {
     gateway.wait_log(&["token_expired"]);
 }
 
-fn refresh(token: &str) -> String {
+pub(crate) fn refresh(token: &str) -> String {
     json!({"wsgate": "refresh", "token": token}).to_string()
 }
 

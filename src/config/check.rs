@@ -4,6 +4,7 @@
 mod allow;
 mod filter;
 mod header;
+mod jwks;
 mod jwt;
 mod limits;
 mod listen;

@@ -74,6 +74,8 @@ pub enum SessionEnd {
     },
     /// The client sent a new token that does not count.
     TokenRefused,
+    /// The client sent a new token, and there are no keys to check it with.
+    TokenUnverifiable,
     /// The client sent a new token of somebody else.
     IdentityChanged,
     /// The client sent more than a limit with `action = "close"` allows.
@@ -111,6 +113,7 @@ impl SessionEnd {
             Self::MaxDuration => Some(CloseFrame::new(1001, "connection duration limit")),
             Self::TokenExpired { code } => Some(CloseFrame::new(*code, "token expired")),
             Self::TokenRefused => Some(CloseFrame::new(4401, "token refused")),
+            Self::TokenUnverifiable => Some(CloseFrame::new(1013, "token cannot be checked, try again later")),
             Self::IdentityChanged => Some(CloseFrame::new(4403, "identity changed")),
             Self::RateLimited { limit, code } => Some(CloseFrame::new(
                 *code,
@@ -145,7 +148,7 @@ impl SessionEnd {
             | Self::RateLimited { .. }
             | Self::IdleTimeout
             | Self::MaxDuration => Some(CloseFrame::new(1008, "closed by a limit")),
-            Self::TokenExpired { .. } | Self::TokenRefused | Self::IdentityChanged => {
+            Self::TokenExpired { .. } | Self::TokenRefused | Self::TokenUnverifiable | Self::IdentityChanged => {
                 Some(CloseFrame::new(1008, "closed by policy"))
             }
             Self::UpstreamViolated(violation) => Some(violation.close_frame()),
@@ -180,6 +183,7 @@ impl SessionEnd {
             | Self::MaxDuration
             | Self::TokenExpired { .. }
             | Self::TokenRefused
+            | Self::TokenUnverifiable
             | Self::IdentityChanged
             | Self::RateLimited { .. }
             | Self::Drained => Closer::Gateway,
@@ -228,6 +232,7 @@ impl SessionEnd {
             Self::MaxDuration => "max_connection_duration",
             Self::TokenExpired { .. } => "token_expired",
             Self::TokenRefused => "token_refused",
+            Self::TokenUnverifiable => "token_unverifiable",
             Self::IdentityChanged => "identity_changed",
             Self::RateLimited { .. } => "rate_limited",
             Self::Drained => "drained",
@@ -259,6 +264,7 @@ impl SessionEnd {
             | Self::MaxDuration
             | Self::TokenExpired { .. }
             | Self::TokenRefused
+            | Self::TokenUnverifiable
             | Self::IdentityChanged
             | Self::RateLimited { .. }
             | Self::Drained => false,
