@@ -8,12 +8,14 @@ mod keys;
 mod key_ring;
 mod key_files;
 mod jwks;
+mod revocation;
 mod verify;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::{
     credentials::{Credentials, find, without_tokens},
+    revocation::{Cursor, MAX_BATCH, Malformed, NotRevoked, Revocation, Revocations, RevocationsError, unix_now},
     verify::NotVerified,
 };
 use self::{jwks::Source, key_files::KeyFile, key_ring::KeyRing, verify::Rules};
@@ -64,9 +66,9 @@ pub enum KeyError {
 }
 
 /// Every `[jwt.*]` table, ready to verify.
-#[derive(Default)]
 pub struct Authenticators {
     by_name: BTreeMap<String, Arc<Authenticator>>,
+    revocations: Arc<Revocations>,
 }
 
 /// What keeps the keys of all tables up to date.
@@ -82,22 +84,34 @@ impl Authenticators {
     ///
     /// # Errors
     /// A file that cannot be read, or holds no key that fits; no certificates that an issuer's could be checked against.
-    pub fn load(config: &Config, metrics: &Metrics) -> Result<(Self, KeyKeeper), KeyError> {
+    pub fn load(
+        config: &Config,
+        metrics: &Metrics,
+        revocations: Arc<Revocations>,
+    ) -> Result<(Self, KeyKeeper), KeyError> {
         let mut keeper = KeyKeeper::default();
         let mut by_name = BTreeMap::new();
         for (name, jwt) in &config.jwt {
-            by_name.insert(name.clone(), Arc::new(Authenticator::load(name, jwt, &metrics.auth, &mut keeper)?));
+            let revocations = Arc::clone(&revocations);
+            let loaded = Authenticator::load(name, jwt, &metrics.auth, &mut keeper, revocations)?;
+            by_name.insert(name.clone(), Arc::new(loaded));
         }
         if keeper.sources.iter().any(|(source, _)| source.request.origin().tls) {
             keeper.tls = Some(roots::native().map_err(KeyError::Roots)?);
         }
-        Ok((Self { by_name }, keeper))
+        Ok((Self { by_name, revocations }, keeper))
     }
 
     /// The one that a route names.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<Authenticator>> {
         self.by_name.get(name)
+    }
+
+    /// What no longer counts, whichever the table.
+    #[must_use]
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
     }
 
     /// Has each table had its first keys?
@@ -121,6 +135,7 @@ impl KeyKeeper {
 pub struct Authenticator {
     ring: Arc<KeyRing>,
     rules: Rules,
+    revocations: Arc<Revocations>,
     from: Vec<TokenSource>,
     expiry: Expiry,
     refresh: bool,
@@ -136,7 +151,13 @@ pub struct Expiry {
 }
 
 impl Authenticator {
-    fn load(name: &str, jwt: &config::Jwt, metrics: &AuthFamilies, keeper: &mut KeyKeeper) -> Result<Self, KeyError> {
+    fn load(
+        name: &str,
+        jwt: &config::Jwt,
+        metrics: &AuthFamilies,
+        keeper: &mut KeyKeeper,
+        revocations: Arc<Revocations>,
+    ) -> Result<Self, KeyError> {
         let metrics = metrics.keys(name);
         let ring = match KeyFile::open(name, jwt)? {
             Some((mut file, keys)) => {
@@ -156,6 +177,7 @@ impl Authenticator {
         Ok(Self {
             ring,
             rules: Rules::new(jwt),
+            revocations,
             from: jwt.from.clone(),
             expiry: Expiry { grace: jwt.expiry_grace, code: jwt.expiry_code },
             refresh: jwt.refresh,
@@ -183,7 +205,7 @@ impl Authenticator {
     /// Whose token this is. Where it names a key that is not there, the keys may be fetched again, which is waited for.
     ///
     /// # Errors
-    /// It is not genuine, not for here, not valid now, or grants too little; or there are no keys.
+    /// It is not genuine, not for here, not valid now, revoked, or grants too little; or there are no keys.
     pub async fn verify(&self, token: &str) -> Result<Identity, NotVerified> {
         let round = self.ring.round();
         match self.verify_now(token) {
@@ -194,7 +216,14 @@ impl Authenticator {
 
     /// The same with the keys that are there.
     fn verify_now(&self, token: &str) -> Result<Identity, NotVerified> {
-        self.ring.with(|keys| self.rules.verify(token, keys)).unwrap_or(Err(NotVerified::NoKeys))
+        let verified = self.ring.with(|keys| self.rules.verify(token, keys)).unwrap_or(Err(NotVerified::NoKeys))?;
+        if self.revocations.holds(&verified) { Err(NotVerified::Revoked) } else { Ok(verified) }
+    }
+
+    /// What no longer counts.
+    #[must_use]
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 }
 

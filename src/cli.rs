@@ -17,7 +17,8 @@ use http::{HeaderName, HeaderValue};
 
 use self::{filter::FilterCommand, url::WsUrl};
 use crate::{
-    auth::Authenticators,
+    admin::Tokens,
+    auth::{Authenticators, Revocations},
     config::{Config, ConfigErrors, Warning},
     filter::{Memories, compile_stdin},
     gateway::{self, GatewayError},
@@ -58,7 +59,8 @@ Exit codes:
 
 Environment:
   WSGATE_LOG     overrides `level` of [log]; such as debug, or info,wsgate::session=trace
-  SSL_CERT_FILE  overrides the certificates that wss:// servers are checked against";
+  SSL_CERT_FILE  overrides the certificates that wss:// servers are checked against
+  WSGATE_ADMIN_TOKEN  a token for the admin API, which `wsgate filter` sends";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -174,7 +176,7 @@ fn run(arguments: RunArguments) -> ExitCode {
     drop(logs);
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ GatewayError::Keys(_)) => {
+        Err(error @ (GatewayError::Keys(_) | GatewayError::AdminToken(_))) => {
             failed(&error);
             ExitCode::from(BAD_CONFIGURATION)
         }
@@ -200,14 +202,9 @@ fn check(file: &std::path::Path) -> ExitCode {
             for warning in warnings {
                 say(&warning);
             }
-            let keys_fit = Metrics::new().map(|metrics| Authenticators::load(&config, &metrics).map(drop));
-            match keys_fit {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    failed(&error);
-                    return ExitCode::from(BAD_CONFIGURATION);
-                }
-                Err(error) => return failed(&error),
+            if let Err(error) = keys_fit(&config) {
+                failed(&*error);
+                return ExitCode::from(BAD_CONFIGURATION);
             }
             // A closed stdout does not make the configuration wrong.
             let _ = writeln!(io::stdout(), "{}: ok", file.display());
@@ -218,6 +215,15 @@ fn check(file: &std::path::Path) -> ExitCode {
             ExitCode::from(BAD_CONFIGURATION)
         }
     }
+}
+
+/// Keys and tokens in files.
+fn keys_fit(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
+    let metrics = Metrics::new()?;
+    let revocations = Arc::new(Revocations::in_memory(metrics.auth.revocations()));
+    Authenticators::load(config, &metrics, revocations)?;
+    Tokens::load(&config.admin.tokens)?;
+    Ok(())
 }
 
 /// An error with its causes, on stderr.

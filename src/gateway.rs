@@ -16,8 +16,8 @@ use tokio::{
 };
 
 use crate::{
-    admin::{self, AdminState, Readiness, Reason},
-    auth::{Authenticators, KeyError},
+    admin::{self, AdminState, Readiness, Reason, TokenError, Tokens},
+    auth::{Authenticators, KeyError, Revocations, RevocationsError},
     config::{ChainSource, Config, Target},
     filter::{Catalogue, Compiler, FilterStatus, LoadError},
     limit::{self, Limits},
@@ -42,6 +42,12 @@ pub enum GatewayError {
     /// A key for tokens cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// A token for the admin API cannot be used.
+    #[error(transparent)]
+    AdminToken(#[from] TokenError),
+    /// What was revoked cannot be read.
+    #[error("cannot use the revocations of earlier runs")]
+    Revocations(#[from] RevocationsError),
     /// An address cannot be bound.
     #[error("cannot listen on {address} ({what})")]
     Bind {
@@ -113,7 +119,9 @@ impl Gateway {
         let hub = Hub::new(largest.unwrap_or_default(), metrics.topics());
         let catalogue = Arc::new(load_filters(&config, metrics, state_dir, &hub).await?);
         let limits = Arc::new(Limits::new(&config.server.limits, metrics));
-        let (authenticators, keeper) = Authenticators::load(&config, metrics)?;
+        let revocations = Arc::new(Revocations::open(state_dir, metrics.auth.revocations())?);
+        let (authenticators, keeper) = Authenticators::load(&config, metrics, Arc::clone(&revocations))?;
+        let (tokens, token_keeper) = Tokens::load(&config.admin.tokens)?;
         let authenticators = Arc::new(authenticators);
         let shared = Shared {
             routes: Arc::new(RouteTable::new(&config, &limits, metrics)),
@@ -139,14 +147,17 @@ impl Gateway {
         };
         gateway.announce(&admin, health.as_ref()).map_err(GatewayError::System)?;
         gateway.servers.spawn(keeper.keep());
-        gateway.serve_admin(metrics, admin, health);
         gateway.servers.spawn(sweep(limits));
+        gateway.servers.spawn(token_keeper.keep());
+        gateway.servers.spawn(Arc::clone(&revocations).sweep());
+        let (metrics, catalogue) = (Arc::clone(metrics), Arc::clone(&gateway.catalogue));
+        let state =
+            AdminState { metrics, readiness: Arc::clone(&gateway.readiness), filters: catalogue, revocations, tokens };
+        gateway.serve_admin(Arc::new(state), admin, health);
         Ok(gateway)
     }
 
-    fn serve_admin(&mut self, metrics: &Arc<Metrics>, admin: TcpListener, health: Option<TcpListener>) {
-        let (catalogue, readiness) = (Arc::clone(&self.catalogue), Arc::clone(&self.readiness));
-        let state = Arc::new(AdminState::new(Arc::clone(metrics), readiness, catalogue));
+    fn serve_admin(&mut self, state: Arc<AdminState>, admin: TcpListener, health: Option<TcpListener>) {
         self.servers.spawn(admin::serve(admin, Arc::clone(&state)));
         if let Some(health) = health {
             self.servers.spawn(admin::serve_health(health, state));

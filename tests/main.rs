@@ -5,6 +5,7 @@
 mod support;
 
 mod admin;
+mod admin_tokens;
 mod autobahn;
 mod candidates;
 mod closes;
@@ -36,6 +37,7 @@ mod payload;
 mod peers;
 mod refusals;
 mod reload_under_load;
+mod revocations;
 mod rooms_under_load;
 mod routed;
 mod routing;

@@ -17,14 +17,14 @@ use crate::support::{
     wire::{self, Wire},
 };
 
-const SECRET: &str = "a secret of at least thirty-two bytes";
+pub(crate) const SECRET: &str = "a secret of at least thirty-two bytes";
 
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// A genuine token of `ann`; `more` replaces and adds claims.
-fn token(more: Value) -> String {
+pub(crate) fn token(more: Value) -> String {
     let mut claims = json!({
         "iss": "https://id.example.com", "aud": "chat", "sub": "ann", "scope": "chat write", "exp": now() + 300,
         "roles": ["reader", "writer"]
@@ -35,7 +35,7 @@ fn token(more: Value) -> String {
     encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
 }
 
-fn config(upstream: Option<&str>, jwt: &str, route: &str) -> String {
+pub(crate) fn config(upstream: Option<&str>, jwt: &str, route: &str) -> String {
     let target = match upstream {
         Some(url) => format!("[upstreams.main]\nendpoints = [\"{url}\"]\n[[routes]]\nupstream = \"main\""),
         None => "[[routes]]\ntarget = \"echo\"".to_owned(),
@@ -303,7 +303,7 @@ fn five_thousand_silent_connections_whose_tokens_end_together_are_closed_togethe
     drop(sockets);
 }
 
-fn opened(gateway: &Gateway, request: &str) -> TcpStream {
+pub(crate) fn opened(gateway: &Gateway, request: &str) -> TcpStream {
     let mut socket = TcpStream::connect(gateway.address()).unwrap();
     socket.write_all(request.as_bytes()).unwrap();
     let mut head = [0; 1024];

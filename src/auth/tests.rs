@@ -111,7 +111,8 @@ fn jwt(keys: KeySource, algorithms: &[Algorithm]) -> Jwt {
 
 fn load(jwt: &Jwt) -> Result<Authenticator, KeyError> {
     let metrics = Metrics::new().unwrap();
-    Authenticator::load("main", jwt, &metrics.auth, &mut KeyKeeper::default())
+    let revocations = Arc::new(Revocations::in_memory(metrics.auth.revocations()));
+    Authenticator::load("main", jwt, &metrics.auth, &mut KeyKeeper::default(), revocations)
 }
 
 fn write(folder: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> std::path::PathBuf {

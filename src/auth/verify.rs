@@ -48,6 +48,9 @@ pub enum NotVerified {
     /// Genuine, but it does not grant what the route requires (403).
     #[error("missing scope")]
     Scope,
+    /// Genuine, but the admin API was told that it does not count any more.
+    #[error("revoked")]
+    Revoked,
     /// There are no keys to check it with: none came yet, or the last ones are too old (503).
     #[error("no keys to check it with")]
     NoKeys,

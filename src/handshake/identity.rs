@@ -26,6 +26,9 @@ pub(super) async fn authenticate(
     match found {
         Credentials::Token(token) => authenticator.verify(&token).await.map_err(|why| {
             tracing::info!(reason = %why, "a token is refused");
+            if why == NotVerified::Revoked {
+                authenticator.revocations().metrics().handshakes.inc();
+            }
             match why {
                 NotVerified::Scope => Refusal::insufficient_scope(),
                 NotVerified::NoKeys => Refusal::unavailable(),
@@ -38,7 +41,8 @@ pub(super) async fn authenticate(
                 | NotVerified::NotYet
                 | NotVerified::Issuer
                 | NotVerified::Audience
-                | NotVerified::Claim => Refusal::unauthorized(),
+                | NotVerified::Claim
+                | NotVerified::Revoked => Refusal::unauthorized(),
             }
         }),
         // Two servers could take different ones of several tokens.

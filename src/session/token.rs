@@ -36,6 +36,8 @@ pub struct Bearer {
 pub(super) struct Token {
     bearer: Bearer,
     look_at: Option<Instant>,
+    /// The revocations that were looked at.
+    revision: u64,
     /// A new token that is being verified: its key may have to be fetched. Another one takes its place.
     verifying: Option<Verifying>,
 }
@@ -52,7 +54,7 @@ struct Refresh {
 impl Token {
     pub(super) fn new(bearer: Bearer, now: Instant) -> Self {
         let look_at = look_at(&bearer, now);
-        Self { bearer, look_at, verifying: None }
+        Self { bearer, look_at, revision: 0, verifying: None }
     }
 
     /// When to call [`Token::is_over`].
@@ -71,6 +73,21 @@ impl Token {
 
     pub(super) fn expiry_code(&self) -> u16 {
         self.bearer.authenticator.expiry().code
+    }
+
+    /// Was the token revoked since this was last asked?
+    pub(super) fn is_revoked(&mut self) -> bool {
+        let revocations = self.bearer.authenticator.revocations();
+        // Read before the look-up: what is added meanwhile is looked at the next time.
+        let revision = revocations.revision();
+        if std::mem::replace(&mut self.revision, revision) == revision {
+            return false;
+        }
+        let revoked = revocations.holds(&self.bearer.identity);
+        if revoked {
+            revocations.metrics().connections.inc();
+        }
+        revoked
     }
 
     /// The token of a message by which the client refreshes its identity. `Some(None)`: there is none in it.
@@ -120,6 +137,9 @@ impl Session {
             Ok(identity) => self.refreshed(identity),
             Err(why) => {
                 tracing::info!(route = self.route.name, reason = %why, "a new token is refused");
+                if why == NotVerified::Revoked {
+                    token.bearer.authenticator.revocations().metrics().refreshes.inc();
+                }
                 let unknown = why == NotVerified::NoKeys;
                 self.begin_end(if unknown { SessionEnd::TokenUnverifiable } else { SessionEnd::TokenRefused });
             }

@@ -13,9 +13,9 @@ use prometheus::{
     Opts, Registry, TextEncoder, core::Collector,
 };
 
+pub use auth::{AuthFamilies, KeyMetrics, RevocationMetrics};
 pub use limit::LimitMetrics;
 pub use route::{DirectionMetrics, RouteMetrics};
-pub use auth::{AuthFamilies, KeyMetrics};
 pub use store::StoreMetrics;
 
 use self::store::StoreFamilies;

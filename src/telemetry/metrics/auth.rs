@@ -1,18 +1,31 @@
 //! What the keys of tokens count, and revocations.
 
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use super::{counters, gauges};
+use super::{counters, gauges, registered};
 
-/// The families of all `[jwt.*]` tables.
+/// The families of `[jwt.*]` tables and of revocations.
 pub struct AuthFamilies {
     key_loads_total: IntCounterVec,
     keys_timestamp_seconds: IntGaugeVec,
+    revocations: RevocationMetrics,
 }
 
 impl AuthFamilies {
     pub(super) fn register(r: &Registry) -> prometheus::Result<Self> {
+        let revoked = counters(
+            r,
+            "revoked_total",
+            "What revocations met: at a handshake, at the refresh of a token, or an open connection.",
+            &["at"],
+        )?;
         Ok(Self {
+            revocations: RevocationMetrics {
+                entries: registered(r, IntGauge::new("revocations", "Revocations that are held.")?)?,
+                handshakes: revoked.with_label_values(&["handshake"]),
+                refreshes: revoked.with_label_values(&["refresh"]),
+                connections: revoked.with_label_values(&["connection"]),
+            },
             key_loads_total: counters(
                 r,
                 "jwt_key_loads_total",
@@ -26,6 +39,12 @@ impl AuthFamilies {
                 &["jwt"],
             )?,
         })
+    }
+
+    /// What revocations count.
+    #[must_use]
+    pub fn revocations(&self) -> RevocationMetrics {
+        self.revocations.clone()
     }
 
     /// What the keys of a table count.
@@ -53,4 +72,17 @@ impl KeyMetrics {
     pub fn loaded(&self, result: &'static str) {
         self.loads_total.with_label_values(&[self.jwt.as_str(), result]).inc();
     }
+}
+
+/// What revocations count.
+#[derive(Clone)]
+pub struct RevocationMetrics {
+    /// Held.
+    pub entries: IntGauge,
+    /// Handshakes that were refused.
+    pub handshakes: IntCounter,
+    /// New tokens on open connections that were refused.
+    pub refreshes: IntCounter,
+    /// Open connections that were closed.
+    pub connections: IntCounter,
 }
