@@ -56,15 +56,17 @@ fn set(keys: &[&Key]) -> Vec<u8> {
     answer(200, "cache-control: max-age=1\r\n", &json!({ "keys": keys }).to_string())
 }
 
+type Says = Box<dyn Fn() -> Reply + Send>;
+
 /// An issuer that answers as it was told last.
 struct Issuer {
     server: Server,
-    says: Arc<Mutex<Box<dyn Fn() -> Reply + Send>>>,
+    says: Arc<Mutex<Says>>,
 }
 
 impl Issuer {
     fn saying(reply: impl Fn() -> Reply + Send + 'static) -> Self {
-        let says: Arc<Mutex<Box<dyn Fn() -> Reply + Send>>> = Arc::new(Mutex::new(Box::new(reply)));
+        let says: Arc<Mutex<Says>> = Arc::new(Mutex::new(Box::new(reply)));
         let told = Arc::clone(&says);
         let server = Server::start(move |asked| {
             assert!(asked.head.starts_with("get /keys http/1.1\r\n"), "{}", asked.head);
