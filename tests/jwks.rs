@@ -216,7 +216,8 @@ fn the_last_good_keys_count_for_a_bounded_time_whatever_the_issuer_does() {
     let gateway = start(&issuer, "jwks_max_stale = \"8s\"");
     wait_ready(&gateway);
     let token = key.token(&json!({}));
-    let nonsense: [(&str, fn() -> Reply); 5] = [
+    type Case = (&'static str, fn() -> Reply);
+    let nonsense: [Case; 5] = [
         ("too_large", || Reply::Bytes(answer(200, "", &"x".repeat(10_000_000)))),
         ("unfit", || Reply::Bytes(answer(200, "", "<html>"))),
         ("unfit", || Reply::Bytes(answer(200, "", r#"{"keys":[]}"#))),
