@@ -3,7 +3,10 @@
 
 mod readiness;
 mod guard;
+mod tokens;
+mod body;
 mod filters;
+mod revocations;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -24,11 +27,13 @@ use tokio::{
 };
 
 use self::guard::Guard;
+use self::tokens::Denied;
 pub use self::{
     filters::{Answered, Filters},
     readiness::{Readiness, Reason},
+    tokens::{MIN_TOKEN_BYTES, TokenError, TokenKeeper, Tokens},
 };
-use crate::{http_head::problem_json, telemetry::metrics::Metrics};
+use crate::{auth::Revocations, config::Role, http_head::problem_json, telemetry::metrics::Metrics};
 
 /// Connections at once; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
@@ -50,32 +55,35 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// What the API shows.
+/// Where the API looks and whom it asks.
 pub struct AdminState {
-    metrics: Arc<Metrics>,
-    readiness: Arc<Readiness>,
-    filters: Arc<dyn Filters>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Is it ready?
+    pub readiness: Arc<Readiness>,
+    /// What there is of filters, and who steers them.
+    pub filters: Arc<dyn Filters>,
+    /// What no longer counts.
+    pub revocations: Arc<Revocations>,
+    /// Who may ask.
+    pub tokens: Arc<Tokens>,
 }
 
-impl AdminState {
-    /// Where the API looks and whom it asks.
-    pub fn new(metrics: Arc<Metrics>, readiness: Arc<Readiness>, filters: Arc<dyn Filters>) -> Self {
-        Self { metrics, readiness, filters }
-    }
-}
-
-/// Serves `[admin]`: everything, to this machine. Ends only when it is dropped, and its connections with it.
+/// Serves `[admin]`: everything, to whoever may. Ends only when it is dropped, and its connections with it.
 pub async fn serve(listener: TcpListener, state: Arc<AdminState>) {
-    let bound = listener.local_addr().map(|address| address.ip()).ok();
-    accept(listener, Arc::new(Api { state, surface: Surface::Admin(Guard::new(bound)) })).await;
+    accept(listener, state, |stream| {
+        // The very address that the client reached, where the listener is bound to all of them.
+        Surface::Admin(Guard::new(stream.local_addr().map(|address| address.ip().to_canonical()).ok()))
+    })
+    .await;
 }
 
 /// Serves `[health]`: `/livez`, `/readyz` and `/metrics` only, to whoever asks under whatever name.
 pub async fn serve_health(listener: TcpListener, state: Arc<AdminState>) {
-    accept(listener, Arc::new(Api { state, surface: Surface::Health })).await;
+    accept(listener, state, |_| Surface::Health).await;
 }
 
-async fn accept(listener: TcpListener, api: Arc<Api>) {
+async fn accept(listener: TcpListener, state: Arc<AdminState>, surface: impl Fn(&TcpStream) -> Surface) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -83,7 +91,7 @@ async fn accept(listener: TcpListener, api: Arc<Api>) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let api = Arc::clone(&api);
+                let api = Arc::new(Api { surface: surface(&stream), state: Arc::clone(&state) });
                 connections.spawn(async move {
                     serve_connection(stream, api).await;
                     drop(place);
@@ -121,7 +129,7 @@ async fn serve_connection(stream: TcpStream, api: Arc<Api>) {
     }
 }
 
-/// What one listener serves.
+/// What one connection is served.
 struct Api {
     state: Arc<AdminState>,
     surface: Surface,
@@ -142,6 +150,7 @@ enum Page<'a> {
     Mode(&'a str),
     Rollback(&'a str),
     Quarantine { filter: &'a str, sha256: &'a str },
+    Revocations,
 }
 
 impl<'a> Page<'a> {
@@ -151,6 +160,7 @@ impl<'a> Page<'a> {
             "/readyz" => Self::Ready,
             "/metrics" => Self::Metrics,
             "/v1/filters" => Self::Filters,
+            "/v1/revocations" => Self::Revocations,
             _ => {
                 // Names of filters have no character that a URL would have to escape.
                 let below: Vec<_> = path.strip_prefix("/v1/filters/")?.split('/').collect();
@@ -169,7 +179,12 @@ impl<'a> Page<'a> {
     fn is_for_health(self) -> bool {
         match self {
             Self::Live | Self::Ready | Self::Metrics => true,
-            Self::Filters | Self::Filter(_) | Self::Mode(_) | Self::Rollback(_) | Self::Quarantine { .. } => false,
+            Self::Filters
+            | Self::Filter(_)
+            | Self::Mode(_)
+            | Self::Rollback(_)
+            | Self::Quarantine { .. }
+            | Self::Revocations => false,
         }
     }
 
@@ -180,6 +195,21 @@ impl<'a> Page<'a> {
             }
             Self::Mode(_) | Self::Rollback(_) => (&[Method::POST], HeaderValue::from_static("POST")),
             Self::Quarantine { .. } => (&[Method::DELETE], HeaderValue::from_static("DELETE")),
+            Self::Revocations => {
+                (&[Method::GET, Method::HEAD, Method::POST], HeaderValue::from_static("GET, HEAD, POST"))
+            }
+        }
+    }
+
+    /// What a token must be for; `None`: whoever reaches the listener may ask.
+    fn role(self, method: &Method) -> Option<Role> {
+        match self {
+            // Probes have no tokens, and learn nothing here.
+            Self::Live | Self::Ready => None,
+            Self::Metrics | Self::Filters | Self::Filter(_) => Some(Role::Read),
+            Self::Mode(_) | Self::Rollback(_) | Self::Quarantine { .. } => Some(Role::Operate),
+            Self::Revocations if method == Method::POST => Some(Role::Operate),
+            Self::Revocations => Some(Role::Read),
         }
     }
 }
@@ -195,6 +225,9 @@ impl Api {
         };
         if let Some(refused) = self.refused(&request) {
             return refused;
+        }
+        if let Some(denied) = self.denied(page, &request) {
+            return denied;
         }
         let (methods, allow) = page.methods();
         if !methods.contains(request.method()) {
@@ -214,6 +247,8 @@ impl Api {
             Page::Mode(filter) => self.set_mode(filter, request).await,
             Page::Rollback(filter) => self.roll_back(filter, request).await,
             Page::Quarantine { filter, sha256 } => self.lift_quarantine(filter, sha256).await,
+            Page::Revocations if request.method() == Method::POST => self.revoke(request).await,
+            Page::Revocations => self.revocations(request.uri().query()),
         }
     }
 
@@ -234,6 +269,25 @@ impl Api {
                 Some(problem(StatusCode::FORBIDDEN, Some(detail)))
             }
         }
+    }
+
+    /// Whoever has no token for this is told so. `[health]` has none.
+    fn denied<B>(&self, page: Page<'_>, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+        let Surface::Admin(_) = &self.surface else { return None };
+        let denied = self.state.tokens.check(request.headers(), page.role(request.method())?).err()?;
+        let (method, path) = (request.method(), request.uri().path());
+        tracing::info!(%method, path, reason = ?denied, "an admin request is refused");
+        let (status, challenge, detail) = match denied {
+            Denied::Unknown => {
+                (StatusCode::UNAUTHORIZED, "Bearer", "send a token that counts: Authorization: Bearer …")
+            }
+            Denied::Role => {
+                (StatusCode::FORBIDDEN, "Bearer error=\"insufficient_scope\"", "the token's role does not go so far")
+            }
+        };
+        let mut response = problem(status, Some(detail));
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        Some(response)
     }
 
     fn ready(&self) -> Response<Full<Bytes>> {

@@ -17,7 +17,8 @@ use http::{HeaderName, HeaderValue};
 
 use self::{filter::FilterCommand, url::WsUrl};
 use crate::{
-    auth::Authenticators,
+    admin::Tokens,
+    auth::{Authenticators, Revocations},
     config::{Config, ConfigErrors, Warning},
     filter::{Memories, check_scripts, compile_script, compile_stdin},
     gateway::{self, GatewayError},
@@ -58,7 +59,8 @@ Exit codes:
 
 Environment:
   WSGATE_LOG     overrides `level` of [log]; such as debug, or info,wsgate::session=trace
-  SSL_CERT_FILE  overrides the certificates that wss:// servers are checked against";
+  SSL_CERT_FILE  overrides the certificates that wss:// servers are checked against
+  WSGATE_ADMIN_TOKEN  a token for the admin API, which `wsgate filter` sends";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -185,7 +187,7 @@ fn run(arguments: RunArguments) -> ExitCode {
     drop(logs);
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ GatewayError::Keys(_)) => {
+        Err(error @ (GatewayError::Keys(_) | GatewayError::AdminToken(_))) => {
             failed(&error);
             ExitCode::from(BAD_CONFIGURATION)
         }
@@ -211,8 +213,8 @@ fn check(file: &std::path::Path) -> ExitCode {
             for warning in warnings {
                 say(&warning);
             }
-            if let Err(error) = Authenticators::load(&config) {
-                failed(&error);
+            if let Err(error) = keys_fit(&config) {
+                failed(&*error);
                 return ExitCode::from(BAD_CONFIGURATION);
             }
             let refused = check_scripts(&config);
@@ -231,6 +233,15 @@ fn check(file: &std::path::Path) -> ExitCode {
             ExitCode::from(BAD_CONFIGURATION)
         }
     }
+}
+
+/// Keys and tokens in files.
+fn keys_fit(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
+    let metrics = Metrics::new()?;
+    let revocations = Arc::new(Revocations::in_memory(metrics.auth.revocations()));
+    Authenticators::load(config, &metrics, revocations)?;
+    Tokens::load(&config.admin.tokens)?;
+    Ok(())
 }
 
 /// An error with its causes, on stderr.

@@ -16,8 +16,8 @@ use tokio::{
 };
 
 use crate::{
-    admin::{self, AdminState, Readiness},
-    auth::{Authenticators, KeyError},
+    admin::{self, AdminState, Readiness, Reason, TokenError, Tokens},
+    auth::{Authenticators, KeyError, Revocations, RevocationsError},
     config::{ChainSource, Config, Target},
     filter::{Catalogue, Compiler, FilterStatus, LoadError},
     limit::{self, Limits},
@@ -42,6 +42,12 @@ pub enum GatewayError {
     /// A key for tokens cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// A token for the admin API cannot be used.
+    #[error(transparent)]
+    AdminToken(#[from] TokenError),
+    /// What was revoked cannot be read.
+    #[error("cannot use the revocations of earlier runs")]
+    Revocations(#[from] RevocationsError),
     /// An address cannot be bound.
     #[error("cannot listen on {address} ({what})")]
     Bind {
@@ -90,7 +96,7 @@ struct Gateway {
     readiness: Arc<Readiness>,
     listeners: Vec<TcpListener>,
     workers: Arc<[Worker]>,
-    /// Admin and health servers; they outlive the drain.
+    /// Admin and health servers, and what keeps keys up to date; they outlive the drain.
     servers: JoinSet<()>,
 }
 
@@ -113,11 +119,15 @@ impl Gateway {
         let hub = Hub::new(largest.unwrap_or_default(), metrics.topics());
         let catalogue = Arc::new(load_filters(&config, metrics, state_dir, &hub).await?);
         let limits = Arc::new(Limits::new(&config.server.limits, metrics));
+        let revocations = Arc::new(Revocations::open(state_dir, metrics.auth.revocations())?);
+        let (authenticators, keeper) = Authenticators::load(&config, metrics, Arc::clone(&revocations))?;
+        let (tokens, token_keeper) = Tokens::load(&config.admin.tokens)?;
+        let authenticators = Arc::new(authenticators);
         let shared = Shared {
             routes: Arc::new(RouteTable::new(&config, &limits, metrics)),
             limits: Arc::clone(&limits),
             upstreams: Arc::new(Upstreams::new(&config, metrics)?),
-            authenticators: Arc::new(Authenticators::load(&config)?),
+            authenticators: Arc::clone(&authenticators),
             catalogue: Arc::clone(&catalogue),
             hub,
             metrics: Arc::clone(metrics),
@@ -125,7 +135,8 @@ impl Gateway {
         let workers: io::Result<Vec<Worker>> =
             (0..config.server.workers).map(|index| Worker::start(index, shared.clone())).collect();
         let filters = Arc::clone(&catalogue);
-        let readiness = Arc::new(Readiness::new(move || filters.ready()));
+        let readiness = Readiness::new(move || filters.ready());
+        let readiness = Arc::new(readiness.unless(Reason::KeysMissing, move || authenticators.ready()));
         let mut gateway = Self {
             config,
             catalogue,
@@ -135,14 +146,18 @@ impl Gateway {
             servers: JoinSet::new(),
         };
         gateway.announce(&admin, health.as_ref()).map_err(GatewayError::System)?;
-        gateway.serve_admin(metrics, admin, health);
+        gateway.servers.spawn(keeper.keep());
         gateway.servers.spawn(sweep(limits));
+        gateway.servers.spawn(token_keeper.keep());
+        gateway.servers.spawn(Arc::clone(&revocations).sweep());
+        let (metrics, catalogue) = (Arc::clone(metrics), Arc::clone(&gateway.catalogue));
+        let state =
+            AdminState { metrics, readiness: Arc::clone(&gateway.readiness), filters: catalogue, revocations, tokens };
+        gateway.serve_admin(Arc::new(state), admin, health);
         Ok(gateway)
     }
 
-    fn serve_admin(&mut self, metrics: &Arc<Metrics>, admin: TcpListener, health: Option<TcpListener>) {
-        let (catalogue, readiness) = (Arc::clone(&self.catalogue), Arc::clone(&self.readiness));
-        let state = Arc::new(AdminState::new(Arc::clone(metrics), readiness, catalogue));
+    fn serve_admin(&mut self, state: Arc<AdminState>, admin: TcpListener, health: Option<TcpListener>) {
         self.servers.spawn(admin::serve(admin, Arc::clone(&state)));
         if let Some(health) = health {
             self.servers.spawn(admin::serve_health(health, state));

@@ -165,7 +165,7 @@ impl<H: 'static> Handshake<H> {
         let mut places = self.admit_client(&route)?;
         origin::check(&route.allowed_origins, request.headers(), &opening)?;
         let mut kept = end_to_end(request.headers());
-        let bearer = self.identify(&route, &mut opening, &mut kept)?;
+        let bearer = self.identify(&route, &mut opening, &mut kept).await?;
         let identity = bearer.as_ref().map(|bearer| Rc::clone(&bearer.identity));
         if let Some(identity) = &identity {
             route.limiter.enter_user(identity, self.client.ip(), &mut places)?;
@@ -237,7 +237,7 @@ impl<H: 'static> Handshake<H> {
     }
 
     /// Whose token the client has, where the route wants one.
-    fn identify(
+    async fn identify(
         &self,
         route: &Route,
         opening: &mut Opening,
@@ -245,7 +245,7 @@ impl<H: 'static> Handshake<H> {
     ) -> Result<Option<Bearer>, Refusal> {
         let Some(name) = &route.auth else { return Ok(None) };
         let authenticator = self.context.authenticators.get(name).ok_or_else(Refusal::internal)?;
-        let identity = authenticate(authenticator, opening, headers)?;
+        let identity = authenticate(authenticator, opening, headers).await?;
         set_claims(headers, route, &identity);
         Ok(Some(Bearer { authenticator: Arc::clone(authenticator), identity: Rc::new(identity) }))
     }

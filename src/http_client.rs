@@ -2,11 +2,12 @@
 //! followed: a filter is allowed origins, and where a response points to is for the filter to decide.
 //!
 //! In reading order: what is sent and what comes back; checking a request; connections that wait for the next one; one
-//! request on a connection.
+//! request on a connection; requests that are the gateway's own.
 
 mod request;
 mod idle;
 mod exchange;
+mod direct;
 
 use std::{
     collections::HashMap,
@@ -29,6 +30,7 @@ use crate::{
     telemetry::metrics::FilterMetrics,
     upstream::{ConnectError, UpstreamsError, roots},
 };
+pub use direct::Direct;
 use idle::Idle;
 pub use request::{Call, Origin, Request};
 

@@ -19,6 +19,7 @@ pub mod http_client;
 pub mod upstream;
 pub mod transport;
 pub mod state_dir;
+pub mod secret_file;
 pub mod telemetry;
 pub mod message;
 pub mod identity;

@@ -187,6 +187,13 @@ impl Session {
         if self.entry.control.drain_ordered() {
             self.begin_end(SessionEnd::Drained);
         }
+        if matches!(self.phase, Phase::Open)
+            && let Some(token) = &mut self.token
+            && token.is_revoked()
+        {
+            let code = token.expiry_code();
+            self.begin_end(SessionEnd::TokenRevoked { code });
+        }
         if matches!(self.phase, Phase::Open) {
             self.turn(context);
         }
@@ -209,6 +216,7 @@ impl Session {
             let up = self.pump(Direction::ToUpstream, context);
             let down = self.pump(Direction::ToClient, context);
             let opened = self.poll_branches(context);
+            self.poll_refresh(context);
             self.flush(context);
             if !matches!(self.phase, Phase::Open) {
                 return;

@@ -39,6 +39,8 @@ const TASKS_BETWEEN_IO: u32 = 16;
 /// Silent sessions are moved to newer filters in steps, so that a reload is no burst.
 const SWEEP_SESSIONS: usize = 32;
 const SWEEP_PAUSE: Duration = Duration::from_millis(1);
+/// Orders to revoke that come together are looked at together.
+const REVOCATIONS_PAUSE: Duration = Duration::from_millis(200);
 /// A drain closes sessions this often.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 /// When few sessions are left, a drain looks this often whether they have gone by themselves.
@@ -137,6 +139,7 @@ impl Worker {
 async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: watch::Sender<bool>) {
     let mut live = shared.catalogue.subscribe();
     let instances = Instances::new(live.borrow_and_update().clone());
+    let revocations = shared.authenticators.revocations().subscribe();
     let context = Rc::new(Context {
         routes: shared.routes,
         limits: shared.limits,
@@ -149,6 +152,7 @@ async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: wa
         draining: Cell::new(false),
     });
     tokio::task::spawn_local(follow_filters(live, Rc::clone(&context.sessions)));
+    tokio::task::spawn_local(follow_revocations(revocations, Rc::clone(&context.sessions)));
     tokio::task::spawn_local(answer_bell(Arc::clone(&context.bell), Rc::clone(&context.sessions)));
     while let Some(command) = commands.recv().await {
         match command {
@@ -176,10 +180,23 @@ async fn follow_filters(mut live: watch::Receiver<Arc<Live>>, sessions: Rc<Regis
         }
         live.mark_unchanged();
         let _ = sessions.revision();
-        for keys in sessions.keys().chunks(SWEEP_SESSIONS) {
-            keys.iter().for_each(|key| sessions.wake(*key));
-            tokio::time::sleep(SWEEP_PAUSE).await;
-        }
+        wake_all(&sessions).await;
+    }
+}
+
+/// Lets silent sessions look whether they are concerned; busy ones look in each turn.
+async fn follow_revocations(mut orders: watch::Receiver<u64>, sessions: Rc<Registry>) {
+    while orders.changed().await.is_ok() {
+        wake_all(&sessions).await;
+        tokio::time::sleep(REVOCATIONS_PAUSE).await;
+    }
+}
+
+/// In steps: the others of the worker go on meanwhile.
+async fn wake_all(sessions: &Registry) {
+    for keys in sessions.keys().chunks(SWEEP_SESSIONS) {
+        keys.iter().for_each(|key| sessions.wake(*key));
+        tokio::time::sleep(SWEEP_PAUSE).await;
     }
 }
 

@@ -5,6 +5,7 @@
 mod support;
 
 mod admin;
+mod admin_tokens;
 mod autobahn;
 mod candidates;
 mod closes;
@@ -25,6 +26,7 @@ mod http_calls;
 mod isolation;
 mod javascript;
 mod languages;
+mod jwks;
 mod layout;
 mod limits;
 mod library;
@@ -36,6 +38,7 @@ mod payload;
 mod peers;
 mod refusals;
 mod reload_under_load;
+mod revocations;
 mod rooms_under_load;
 mod routed;
 mod routing;

@@ -17,14 +17,14 @@ use crate::support::{
     wire::{self, Wire},
 };
 
-const SECRET: &str = "a secret of at least thirty-two bytes";
+pub(crate) const SECRET: &str = "a secret of at least thirty-two bytes";
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// A genuine token of `ann`; `more` replaces and adds claims.
-fn token(more: Value) -> String {
+pub(crate) fn token(more: Value) -> String {
     let mut claims = json!({
         "iss": "https://id.example.com", "aud": "chat", "sub": "ann", "scope": "chat write", "exp": now() + 300,
         "roles": ["reader", "writer"]
@@ -35,7 +35,7 @@ fn token(more: Value) -> String {
     encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
 }
 
-fn config(upstream: Option<&str>, jwt: &str, route: &str) -> String {
+pub(crate) fn config(upstream: Option<&str>, jwt: &str, route: &str) -> String {
     let target = match upstream {
         Some(url) => format!("[upstreams.main]\nendpoints = [\"{url}\"]\n[[routes]]\nupstream = \"main\""),
         None => "[[routes]]\ntarget = \"echo\"".to_owned(),
@@ -104,7 +104,7 @@ fn a_subprotocol_of_the_client_is_negotiated_beside_its_token() {
     assert_eq!(server.opened()["headers"]["sec-websocket-protocol"], "chat.v1");
 }
 
-fn ask(gateway: &Gateway, more: &[String]) -> Response {
+pub(crate) fn ask(gateway: &Gateway, more: &[String]) -> Response {
     let mut lines = wire::request(gateway.address(), "/");
     lines.extend_from_slice(more);
     let mut wire = Wire::connect(gateway.address());
@@ -115,7 +115,7 @@ fn ask(gateway: &Gateway, more: &[String]) -> Response {
     answer
 }
 
-fn bearer(token: &str) -> [String; 1] {
+pub(crate) fn bearer(token: &str) -> [String; 1] {
     [format!("Authorization: Bearer {token}")]
 }
 
@@ -167,7 +167,7 @@ fn claims_become_headers_and_nobody_else_may_set_them() {
     assert_eq!(headers["x-none"], Value::Null);
 }
 
-fn open(gateway: &Gateway, token: &str) -> Wire {
+pub(crate) fn open(gateway: &Gateway, token: &str) -> Wire {
     let mut lines = wire::request(gateway.address(), "/");
     lines.extend(bearer(token));
     Wire::open_with(gateway.address(), &lines).0
@@ -187,7 +187,7 @@ fn a_live_connection_is_closed_when_its_token_runs_out() {
     gateway.wait_log(&["token_expired"]);
 }
 
-fn refresh(token: &str) -> String {
+pub(crate) fn refresh(token: &str) -> String {
     json!({"wsgate": "refresh", "token": token}).to_string()
 }
 
@@ -303,7 +303,7 @@ fn five_thousand_silent_connections_whose_tokens_end_together_are_closed_togethe
     drop(sockets);
 }
 
-fn opened(gateway: &Gateway, request: &str) -> TcpStream {
+pub(crate) fn opened(gateway: &Gateway, request: &str) -> TcpStream {
     let mut socket = TcpStream::connect(gateway.address()).unwrap();
     socket.write_all(request.as_bytes()).unwrap();
     let mut head = [0; 1024];

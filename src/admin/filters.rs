@@ -1,16 +1,15 @@
 //! Filters as operators see and steer them.
 
-use std::{pin::Pin, time::Duration};
+use std::pin::Pin;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Body;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::json;
-use tokio::time::timeout;
 
-use super::{Api, PROBLEM_JSON, answer, json, problem};
+use super::{Api, PROBLEM_JSON, answer, body::body, json};
 use crate::{
     filter::{Catalogue, FilterStatus, Mode, OrderError, RolledBack},
     http_head::problem_json,
@@ -18,8 +17,6 @@ use crate::{
 
 /// A request's body; a longer one is answered 413.
 const MAX_BODY_BYTES: usize = 4 << 10;
-/// From the head of a request to the end of its body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An answer that takes its time.
 pub type Answered<'a, T> = Pin<Box<dyn Future<Output = Result<T, OrderError>> + Send + 'a>>;
@@ -88,7 +85,7 @@ impl Api {
         filter: &str,
         request: Request<B>,
     ) -> Response<Full<Bytes>> {
-        match body(request).await {
+        match body(request, MAX_BODY_BYTES).await {
             Ok(SetMode { mode }) => match self.state.filters.set_mode(filter, mode) {
                 Ok(before) => json(&json!({ "filter": filter, "mode": mode, "before": before })),
                 Err(error) => refused(&error),
@@ -102,7 +99,7 @@ impl Api {
         filter: &str,
         request: Request<B>,
     ) -> Response<Full<Bytes>> {
-        if let Err(refused) = body::<Nothing, B>(request).await {
+        if let Err(refused) = body::<Nothing, B>(request, MAX_BODY_BYTES).await {
             return refused;
         }
         match self.state.filters.roll_back(filter).await {
@@ -117,35 +114,6 @@ impl Api {
             Err(error) => refused(&error),
         }
     }
-}
-
-/// Reads a JSON body. The media type is asked for because the form of another site's page cannot have it: a page that
-/// wants to send it has to ask first, and is not answered.
-async fn body<T: DeserializeOwned, B: Body<Error: std::error::Error + Send + Sync + 'static>>(
-    request: Request<B>,
-) -> Result<T, Response<Full<Bytes>>> {
-    let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = media_type.and_then(|value| value.split(';').next()).map(str::trim);
-    if !media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json")) {
-        let detail = "send a JSON body with Content-Type: application/json";
-        return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, Some(detail)));
-    }
-    let body = Limited::new(request.into_body(), MAX_BODY_BYTES);
-    let bytes = match timeout(BODY_TIMEOUT, std::pin::pin!(body).collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            let detail = format!("a body of at most {MAX_BODY_BYTES} bytes is read");
-            return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, Some(&detail)));
-        }
-        Ok(Err(_)) => return Err(problem(StatusCode::BAD_REQUEST, Some("the body broke off"))),
-        Err(_) => return Err(problem(StatusCode::REQUEST_TIMEOUT, None)),
-    };
-    // Nothing at all is as good as an empty object.
-    let text: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes };
-    serde_json::from_slice(text).map_err(|error| {
-        let detail = format!("the body is not as expected: {error}");
-        problem(StatusCode::BAD_REQUEST, Some(&detail))
-    })
 }
 
 fn refused(error: &OrderError) -> Response<Full<Bytes>> {

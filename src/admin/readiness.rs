@@ -13,6 +13,8 @@ pub enum Reason {
     Starting,
     /// A filter without which a route cannot serve is not there.
     FilterMissing,
+    /// The keys that tokens are checked with did not come yet.
+    KeysMissing,
     /// It was told to stop.
     Draining,
 }
@@ -22,6 +24,7 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::Starting => "starting",
             Self::FilterMissing => "a required filter is missing",
+            Self::KeysMissing => "the first keys of an issuer are not fetched",
             Self::Draining => "draining",
         })
     }
@@ -30,13 +33,24 @@ impl fmt::Display for Reason {
 /// The reasons of this moment. Share it in an `Arc`.
 pub struct Readiness {
     set: Mutex<BTreeSet<Reason>>,
-    filters_ready: Box<dyn Fn() -> bool + Send + Sync>,
+    conditions: Vec<(Reason, Condition)>,
 }
+
+/// Asked for each time; it must not block.
+type Condition = Box<dyn Fn() -> bool + Send + Sync>;
 
 impl Readiness {
     /// Starting. `filters_ready` is asked for each time and must not block.
     pub fn new(filters_ready: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self { set: Mutex::new(BTreeSet::from([Reason::Starting])), filters_ready: Box::new(filters_ready) }
+        let ready = Self { set: Mutex::new(BTreeSet::from([Reason::Starting])), conditions: Vec::new() };
+        ready.unless(Reason::FilterMissing, filters_ready)
+    }
+
+    /// Not ready for this reason while that is not so. It is asked for each time and must not block.
+    #[must_use]
+    pub fn unless(mut self, reason: Reason, condition: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.conditions.push((reason, Box::new(condition)));
+        self
     }
 
     /// Every listener accepts.
@@ -53,9 +67,7 @@ impl Readiness {
     #[must_use]
     pub fn reasons(&self) -> BTreeSet<Reason> {
         let mut reasons = self.set.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if !(self.filters_ready)() {
-            reasons.insert(Reason::FilterMissing);
-        }
+        reasons.extend(self.conditions.iter().filter(|(_, holds)| !holds()).map(|(reason, _)| *reason));
         reasons
     }
 

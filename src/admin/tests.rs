@@ -85,7 +85,9 @@ fn with<F: Future<Output = ()>>(on: On, test: impl FnOnce(Served) -> F) {
         let filters = Arc::new(Fake::default());
         let orders = Arc::clone(&filters);
         let metrics = Arc::new(Metrics::new().unwrap());
-        let state = Arc::new(AdminState::new(metrics, Arc::clone(&readiness), filters));
+        let revocations = Arc::new(Revocations::in_memory(metrics.auth.revocations()));
+        let (tokens, _) = Tokens::load(&[]).unwrap();
+        let state = Arc::new(AdminState { metrics, readiness: Arc::clone(&readiness), filters, revocations, tokens });
         match on {
             On::Admin => tokio::spawn(serve(listener, state)),
             On::Health => tokio::spawn(serve_health(listener, state)),

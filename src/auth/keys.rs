@@ -1,19 +1,16 @@
 //! The keys of one `[jwt.*]` table.
 
-use std::{fs, io::Read, path::Path};
-
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyOperations, PublicKeyUse},
 };
 
-use super::KeyError;
-use crate::config::{Jwt, KeySource};
+use crate::{config::KeySource, secret_file::without_line_break};
 
-/// The largest key file.
-const FILE_BYTES: u64 = 1 << 20;
+/// The largest key file, and the largest set that is fetched.
+pub(super) const SOURCE_BYTES: usize = 1 << 20;
 /// The most keys of a set.
-const MAX_KEYS: usize = 64;
+const MAX_KEYS: usize = 100;
 /// The shortest HMAC secret: as long as the shortest of the hashes (RFC 7518 section 3.2).
 pub(super) const MIN_SECRET_BYTES: usize = 32;
 /// The shortest RSA modulus (RFC 7518 section 3.3).
@@ -31,18 +28,13 @@ struct Key {
 }
 
 impl Keys {
-    pub(super) fn load(name: &str, jwt: &Jwt) -> Result<Self, KeyError> {
-        let file = match &jwt.keys {
-            KeySource::PublicKeyFile(file) | KeySource::SecretFile(file) | KeySource::JwksFile(file) => file,
-        };
-        let bytes = read(file).map_err(|source| KeyError::Read { jwt: name.to_owned(), file: file.clone(), source })?;
-        let keys = match &jwt.keys {
-            KeySource::PublicKeyFile(_) => public_key(&bytes, &jwt.algorithms).map(|key| vec![key]),
-            KeySource::SecretFile(_) => secret(&bytes).map(|key| vec![key]),
-            KeySource::JwksFile(_) => set(&bytes, &jwt.algorithms),
-        };
-        let unfit = |why| KeyError::Unfit { jwt: name.to_owned(), file: file.clone(), why };
-        keys.map(Self).map_err(unfit)
+    /// Those in what such a source holds, as far as they are of use with these algorithms; what is wrong where there is none.
+    pub(super) fn read(source: &KeySource, bytes: &[u8], algorithms: &[Algorithm]) -> Result<Self, String> {
+        match source {
+            KeySource::PublicKeyFile(_) => public_key(bytes, algorithms).map(|key| Self(vec![key])),
+            KeySource::SecretFile(_) => secret(bytes).map(|key| Self(vec![key])),
+            KeySource::JwksFile(_) | KeySource::JwksUrl { .. } => set(bytes, algorithms).map(Self),
+        }
     }
 
     /// The keys that may have signed a token with this header. A token that names a key is tried with no other.
@@ -75,19 +67,8 @@ impl Key {
     }
 }
 
-fn read(file: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    fs::File::open(file)?.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES {
-        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
-    }
-    Ok(bytes)
-}
-
 fn secret(bytes: &[u8]) -> Result<Key, String> {
-    // Editors end files with a line break, which is nobody's secret.
-    let secret = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+    let secret = without_line_break(bytes);
     if secret.len() < MIN_SECRET_BYTES {
         let length = secret.len();
         return Err(format!("an HMAC secret of {length} bytes can be guessed; use at least {MIN_SECRET_BYTES}"));

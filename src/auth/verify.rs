@@ -1,7 +1,5 @@
 //! Is a token genuine, for here, and valid now?
 
-use std::time::Duration;
-
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{Algorithm, Validation, decode, errors::ErrorKind};
 use serde_json::{Map, Value};
@@ -50,27 +48,28 @@ pub enum NotVerified {
     /// Genuine, but it does not grant what the route requires (403).
     #[error("missing scope")]
     Scope,
+    /// Genuine, but the admin API was told that it does not count any more.
+    #[error("revoked")]
+    Revoked,
+    /// There are no keys to check it with: none came yet, or the last ones are too old (503).
+    #[error("no keys to check it with")]
+    NoKeys,
 }
 
 /// What a `[jwt.*]` table demands of tokens.
 pub(super) struct Rules {
     issuer: Option<String>,
-    audience: Vec<String>,
-    algorithms: Vec<Algorithm>,
+    /// By algorithm that counts: a token names one.
+    validations: Vec<(Algorithm, Validation)>,
     required_scopes: Vec<String>,
-    leeway: Duration,
-    require_exp: bool,
 }
 
 impl Rules {
     pub(super) fn new(jwt: &Jwt) -> Self {
         Self {
             issuer: jwt.issuer.clone(),
-            audience: jwt.audience.clone(),
-            algorithms: jwt.algorithms.clone(),
+            validations: jwt.algorithms.iter().map(|algorithm| (*algorithm, validation(jwt, *algorithm))).collect(),
             required_scopes: jwt.required_scopes.clone(),
-            leeway: jwt.leeway,
-            require_exp: jwt.require_exp,
         }
     }
 
@@ -79,13 +78,11 @@ impl Rules {
             return Err(NotVerified::Malformed);
         }
         let header = Header::read(token)?;
-        if !self.algorithms.contains(&header.algorithm) {
-            return Err(NotVerified::Algorithm);
-        }
-        let validation = self.validation(header.algorithm);
+        let prepared = self.validations.iter().find(|(algorithm, _)| *algorithm == header.algorithm);
+        let (_, validation) = prepared.ok_or(NotVerified::Algorithm)?;
         let mut worst = NotVerified::UnknownKey;
         for key in keys.fitting(header.kid.as_deref(), header.algorithm) {
-            match decode::<Map<String, Value>>(token, key, &validation) {
+            match decode::<Map<String, Value>>(token, key, validation) {
                 Ok(decoded) => return self.identity(token, &decoded.claims),
                 Err(error) => worst = not_verified(error.kind()),
             }
@@ -94,31 +91,6 @@ impl Rules {
             }
         }
         Err(worst)
-    }
-
-    fn validation(&self, algorithm: Algorithm) -> Validation {
-        let mut validation = Validation::new(algorithm);
-        validation.leeway = self.leeway.as_secs();
-        validation.validate_nbf = true;
-        validation.validate_aud = !self.audience.is_empty();
-        validation.required_spec_claims.clear();
-        let mut require = |claim: &str| {
-            validation.required_spec_claims.insert(claim.to_owned());
-        };
-        if self.require_exp {
-            require("exp");
-        }
-        if self.issuer.is_some() {
-            require("iss");
-        }
-        if !self.audience.is_empty() {
-            require("aud");
-            validation.set_audience(&self.audience);
-        }
-        if let Some(issuer) = &self.issuer {
-            validation.set_issuer(&[issuer]);
-        }
-        validation
     }
 
     /// The claims, once signature and times are right.
@@ -142,6 +114,31 @@ impl Rules {
             claims: part(token, 1).and_then(|json| String::from_utf8(json).ok()).ok_or(NotVerified::Malformed)?,
         })
     }
+}
+
+fn validation(jwt: &Jwt, algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.leeway = jwt.leeway.as_secs();
+    validation.validate_nbf = true;
+    validation.validate_aud = !jwt.audience.is_empty();
+    validation.required_spec_claims.clear();
+    let mut require = |claim: &str| {
+        validation.required_spec_claims.insert(claim.to_owned());
+    };
+    if jwt.require_exp {
+        require("exp");
+    }
+    if jwt.issuer.is_some() {
+        require("iss");
+    }
+    if !jwt.audience.is_empty() {
+        require("aud");
+        validation.set_audience(&jwt.audience);
+    }
+    if let Some(issuer) = &jwt.issuer {
+        validation.set_issuer(&[issuer]);
+    }
+    validation
 }
 
 /// What matters of a token's header.

@@ -59,7 +59,7 @@ fn what_is_documented_is_accepted() {
         "wsgate filter inspect a.wasm --format json",
         "wsgate filter ls",
         "wsgate filter ls --json --admin http://[::1]:9902",
-        "wsgate filter rollback redact",
+        "wsgate filter rollback redact --token-file operate.token",
         "wsgate filter mode redact bypass --admin http://localhost",
         "wsgate connect wss://example.com -H X-A:~1 --header X-A:2 --subprotocol a --subprotocol b",
     ] {

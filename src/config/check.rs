@@ -1,9 +1,11 @@
 //! From the raw types to the validated ones. Every check goes on after an error, with a default in place of what is
 //! wrong, so that all errors are found; the result counts only if there were none.
 
+mod admin;
 mod allow;
 mod filter;
 mod header;
+mod jwks;
 mod jwt;
 mod limits;
 mod listen;
@@ -18,8 +20,8 @@ use std::{
     time::Duration,
 };
 
+pub(super) use admin::check_loopback;
 pub(super) use filter::{A_FILTER_NAME, to_json};
-pub(super) use listen::check_loopback;
 pub(super) use upstream::parse_endpoint;
 
 use super::{

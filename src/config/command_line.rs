@@ -38,7 +38,7 @@ impl Config {
         if let Err(why) = &endpoint {
             refuse("--upstream", format!("not an endpoint: {why}"));
         }
-        let admin = admin.map_or_else(Admin::default, |address| Admin { address });
+        let admin = admin.map_or_else(Admin::default, |address| Admin { address, tokens: Vec::new() });
         if let Err(why) = check_loopback(admin.address) {
             refuse("--admin", format!("{} is not {why}", admin.address));
         }

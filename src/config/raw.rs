@@ -2,6 +2,7 @@
 //!
 //! The comments on the fields become the descriptions in `docs/wsgate.schema.json`.
 
+mod admin;
 mod jwt;
 mod limits;
 
@@ -18,6 +19,7 @@ use super::{
     types::{FailurePolicy, Isolation, LogFormat, OnReload, OnStateLoss, Overflow, PushOverflow},
 };
 
+pub(super) use admin::RawAdminToken;
 pub(super) use jwt::RawJwt;
 pub(super) use limits::{RawByteLimit, RawMessageLimit, RawRate, RawRouteLimits, RawServerLimits};
 
@@ -90,9 +92,12 @@ pub(super) struct RawListener {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawAdmin {
-    /// IP address and port; a loopback address.
+    /// IP address and port; a loopback address, unless there are tokens.
     #[schemars(extend("default" = "127.0.0.1:9901"))]
     pub(super) address: Optional<String>,
+    /// Who may ask. Without tokens, whoever reaches the address.
+    #[schemars(extend("default" = []))]
+    pub(super) tokens: Vec<At<Table<RawAdminToken>>>,
 }
 
 /// A listener for `/livez`, `/readyz` and `/metrics` alone.

@@ -1,5 +1,6 @@
 //! The validated types: what every other module sees of the configuration.
 
+mod admin;
 mod jwt;
 mod limits;
 
@@ -9,6 +10,7 @@ use http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use admin::{Admin, AdminToken, Role};
 pub use jwt::{Jwt, KeySource, TokenSource};
 pub use limits::{ConnectionLimits, LimitAction, LimitBy, RateLimit, RouteLimits};
 
@@ -54,19 +56,6 @@ impl Server {
 pub struct Listener {
     /// Where to listen.
     pub address: SocketAddr,
-}
-
-/// `[admin]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Admin {
-    /// Loopback only.
-    pub address: SocketAddr,
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 9901)) }
-    }
 }
 
 /// `[log]`

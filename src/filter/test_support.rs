@@ -98,7 +98,7 @@ impl Bed {
                 limits: Default::default(),
             },
             listeners: Vec::new(),
-            admin: Admin { address: ([127, 0, 0, 1], 0).into() },
+            admin: Admin { address: ([127, 0, 0, 1], 0).into(), tokens: Vec::new() },
             health: None,
             log: Log { level: "info".to_owned(), format: LogFormat::Text },
             upstreams: BTreeMap::new(),

@@ -15,7 +15,7 @@ const MAX_CLAIM_BYTES: usize = 4096;
 
 /// Whose token the request carries. In places that are logged or passed on the token leaves the request here, before
 /// anybody else sees it.
-pub(super) fn authenticate(
+pub(super) async fn authenticate(
     authenticator: &Authenticator,
     opening: &mut Opening,
     headers: &mut HeaderMap,
@@ -24,10 +24,14 @@ pub(super) fn authenticate(
     let found = find(from, headers, opening.query.as_deref(), &opening.subprotocols);
     opening.offers_bearer = without_tokens(from, headers, &mut opening.query, &mut opening.subprotocols);
     match found {
-        Credentials::Token(token) => authenticator.verify(&token).map_err(|why| {
+        Credentials::Token(token) => authenticator.verify(&token).await.map_err(|why| {
             tracing::info!(reason = %why, "a token is refused");
+            if why == NotVerified::Revoked {
+                authenticator.revocations().metrics().handshakes.inc();
+            }
             match why {
                 NotVerified::Scope => Refusal::insufficient_scope(),
+                NotVerified::NoKeys => Refusal::unavailable(),
                 NotVerified::Malformed
                 | NotVerified::Algorithm
                 | NotVerified::Header
@@ -37,7 +41,8 @@ pub(super) fn authenticate(
                 | NotVerified::NotYet
                 | NotVerified::Issuer
                 | NotVerified::Audience
-                | NotVerified::Claim => Refusal::unauthorized(),
+                | NotVerified::Claim
+                | NotVerified::Revoked => Refusal::unauthorized(),
             }
         }),
         // Two servers could take different ones of several tokens.

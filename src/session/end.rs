@@ -72,8 +72,15 @@ pub enum SessionEnd {
         /// As configured.
         code: u16,
     },
+    /// The client's token, login or subject was revoked.
+    TokenRevoked {
+        /// As configured for a token that runs out.
+        code: u16,
+    },
     /// The client sent a new token that does not count.
     TokenRefused,
+    /// The client sent a new token, and there are no keys to check it with.
+    TokenUnverifiable,
     /// The client sent a new token of somebody else.
     IdentityChanged,
     /// The client sent more than a limit with `action = "close"` allows.
@@ -110,7 +117,9 @@ impl SessionEnd {
             Self::IdleTimeout => Some(CloseFrame::new(1001, "idle")),
             Self::MaxDuration => Some(CloseFrame::new(1001, "connection duration limit")),
             Self::TokenExpired { code } => Some(CloseFrame::new(*code, "token expired")),
+            Self::TokenRevoked { code } => Some(CloseFrame::new(*code, "token revoked")),
             Self::TokenRefused => Some(CloseFrame::new(4401, "token refused")),
+            Self::TokenUnverifiable => Some(CloseFrame::new(1013, "token cannot be checked, try again later")),
             Self::IdentityChanged => Some(CloseFrame::new(4403, "identity changed")),
             Self::RateLimited { limit, code } => Some(CloseFrame::new(
                 *code,
@@ -145,9 +154,11 @@ impl SessionEnd {
             | Self::RateLimited { .. }
             | Self::IdleTimeout
             | Self::MaxDuration => Some(CloseFrame::new(1008, "closed by a limit")),
-            Self::TokenExpired { .. } | Self::TokenRefused | Self::IdentityChanged => {
-                Some(CloseFrame::new(1008, "closed by policy"))
-            }
+            Self::TokenExpired { .. }
+            | Self::TokenRevoked { .. }
+            | Self::TokenRefused
+            | Self::TokenUnverifiable
+            | Self::IdentityChanged => Some(CloseFrame::new(1008, "closed by policy")),
             Self::UpstreamViolated(violation) => Some(violation.close_frame()),
             Self::FilterClosed { .. } | Self::Dismissed { .. } | Self::FilterFault { .. } => {
                 Some(CloseFrame::new(1008, "closed by policy"))
@@ -179,7 +190,9 @@ impl SessionEnd {
             | Self::IdleTimeout
             | Self::MaxDuration
             | Self::TokenExpired { .. }
+            | Self::TokenRevoked { .. }
             | Self::TokenRefused
+            | Self::TokenUnverifiable
             | Self::IdentityChanged
             | Self::RateLimited { .. }
             | Self::Drained => Closer::Gateway,
@@ -227,7 +240,9 @@ impl SessionEnd {
             Self::IdleTimeout => "idle_timeout",
             Self::MaxDuration => "max_connection_duration",
             Self::TokenExpired { .. } => "token_expired",
+            Self::TokenRevoked { .. } => "token_revoked",
             Self::TokenRefused => "token_refused",
+            Self::TokenUnverifiable => "token_unverifiable",
             Self::IdentityChanged => "identity_changed",
             Self::RateLimited { .. } => "rate_limited",
             Self::Drained => "drained",
@@ -258,7 +273,9 @@ impl SessionEnd {
             | Self::IdleTimeout
             | Self::MaxDuration
             | Self::TokenExpired { .. }
+            | Self::TokenRevoked { .. }
             | Self::TokenRefused
+            | Self::TokenUnverifiable
             | Self::IdentityChanged
             | Self::RateLimited { .. }
             | Self::Drained => false,

@@ -1,8 +1,10 @@
 //! The client's token while its connection is open: its end, and a new one in its place.
 
 use std::{
+    pin::Pin,
     rc::Rc,
     sync::Arc,
+    task::{Context, Poll, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,7 +12,11 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{Session, SessionEnd};
-use crate::{auth::Authenticator, identity::Identity, message::Message};
+use crate::{
+    auth::{Authenticator, NotVerified},
+    identity::Identity,
+    message::Message,
+};
 
 /// A longer message is no refresh.
 const MAX_REFRESH_BYTES: usize = 16 << 10;
@@ -30,7 +36,13 @@ pub struct Bearer {
 pub(super) struct Token {
     bearer: Bearer,
     look_at: Option<Instant>,
+    /// The revocations that were looked at.
+    revision: u64,
+    /// A new token that is being verified: its key may have to be fetched. Another one takes its place.
+    verifying: Option<Verifying>,
 }
+
+type Verifying = Pin<Box<dyn Future<Output = Result<Identity, NotVerified>>>>;
 
 /// `{"wsgate":"refresh","token":"…"}`
 #[derive(Deserialize)]
@@ -42,7 +54,7 @@ struct Refresh {
 impl Token {
     pub(super) fn new(bearer: Bearer, now: Instant) -> Self {
         let look_at = look_at(&bearer, now);
-        Self { bearer, look_at }
+        Self { bearer, look_at, revision: 0, verifying: None }
     }
 
     /// When to call [`Token::is_over`].
@@ -61,6 +73,21 @@ impl Token {
 
     pub(super) fn expiry_code(&self) -> u16 {
         self.bearer.authenticator.expiry().code
+    }
+
+    /// Was the token revoked since this was last asked?
+    pub(super) fn is_revoked(&mut self) -> bool {
+        let revocations = self.bearer.authenticator.revocations();
+        // Read before the look-up: what is added meanwhile is looked at the next time.
+        let revision = revocations.revision();
+        if std::mem::replace(&mut self.revision, revision) == revision {
+            return false;
+        }
+        let revoked = revocations.holds(&self.bearer.identity);
+        if revoked {
+            revocations.metrics().connections.inc();
+        }
+        revoked
     }
 
     /// The token of a message by which the client refreshes its identity. `Some(None)`: there is none in it.
@@ -86,18 +113,37 @@ fn look_at(bearer: &Bearer, now: Instant) -> Option<Instant> {
 impl Session {
     /// Takes a message by which the client refreshes its identity: it goes no further.
     pub(super) fn takes_refresh(&mut self, message: &Message) -> bool {
-        let Some(token) = &self.token else { return false };
-        let Some(new) = token.refresh(message) else { return false };
-        let verified = new.map(|new| token.bearer.authenticator.verify(&new));
-        match verified {
-            Some(Ok(identity)) => self.refreshed(identity),
-            Some(Err(why)) => {
-                tracing::info!(route = self.route.name, reason = %why, "a new token is refused");
-                self.begin_end(SessionEnd::TokenRefused);
+        let Some(token) = &mut self.token else { return false };
+        match token.refresh(message) {
+            None => return false,
+            Some(None) => self.begin_end(SessionEnd::TokenRefused),
+            Some(Some(new)) => {
+                let authenticator = Arc::clone(&token.bearer.authenticator);
+                token.verifying = Some(Box::pin(async move { authenticator.verify(&new).await }));
+                // Most need not wait: then what the client sends next comes from its new identity.
+                self.poll_refresh(&mut Context::from_waker(Waker::noop()));
             }
-            None => self.begin_end(SessionEnd::TokenRefused),
         }
         true
+    }
+
+    /// Goes on with a new token, if there is one.
+    pub(super) fn poll_refresh(&mut self, context: &mut Context<'_>) {
+        let Some(token) = &mut self.token else { return };
+        let Some(verifying) = &mut token.verifying else { return };
+        let Poll::Ready(verified) = verifying.as_mut().poll(context) else { return };
+        token.verifying = None;
+        match verified {
+            Ok(identity) => self.refreshed(identity),
+            Err(why) => {
+                tracing::info!(route = self.route.name, reason = %why, "a new token is refused");
+                if why == NotVerified::Revoked {
+                    token.bearer.authenticator.revocations().metrics().refreshes.inc();
+                }
+                let unknown = why == NotVerified::NoKeys;
+                self.begin_end(if unknown { SessionEnd::TokenUnverifiable } else { SessionEnd::TokenRefused });
+            }
+        }
     }
 
     fn refreshed(&mut self, identity: Identity) {

@@ -3,6 +3,7 @@
 
 mod limit;
 mod route;
+mod auth;
 mod store;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ use prometheus::{
     Opts, Registry, TextEncoder, core::Collector,
 };
 
+pub use auth::{AuthFamilies, KeyMetrics, RevocationMetrics};
 pub use limit::LimitMetrics;
 pub use route::{DirectionMetrics, RouteMetrics};
 pub use store::StoreMetrics;
@@ -61,6 +63,8 @@ pub struct Metrics {
     filter_http_calls_total: IntCounterVec,
     filter_http_duration_seconds: HistogramVec,
     stores: StoreFamilies,
+    /// Of tokens.
+    pub auth: AuthFamilies,
     /// Log lines that were not written because nobody read them in time.
     pub log_lines_dropped_total: IntCounter,
 }
@@ -201,6 +205,7 @@ impl Metrics {
                 HANDSHAKE_SECONDS,
             )?,
             stores: StoreFamilies::register(r)?,
+            auth: AuthFamilies::register(r)?,
             log_lines_dropped_total: registered(
                 r,
                 IntCounter::new("log_lines_dropped_total", "Log lines not written because nobody read them in time.")?,

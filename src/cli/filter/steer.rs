@@ -1,7 +1,9 @@
 //! `wsgate filter ls`, `rollback`, `mode`: what the admin API says of filters, and what it is told.
 
 use std::{
+    ffi::OsString,
     io::{self, Write},
+    path::{Path, PathBuf},
     process::ExitCode,
     str::FromStr,
     time::Duration,
@@ -9,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use clap::{Args, Subcommand, ValueEnum};
-use http::{Method, Request, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -20,10 +22,15 @@ use crate::cli::failed;
 use crate::{
     filter::Mode,
     http_head::{Authority, default_port},
+    secret_file::{SecretFile, without_line_break},
 };
 
 /// From the connection to the last byte of the answer. The gateway gives an order up before.
 const TIMEOUT: Duration = Duration::from_secs(40);
+/// Holds a token for the admin API, where no file is named.
+const TOKEN_VARIABLE: &str = "WSGATE_ADMIN_TOKEN";
+/// A longer file is no token.
+const MAX_TOKEN_BYTES: u64 = 8 << 10;
 /// A longer answer is no list of filters.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
@@ -60,6 +67,9 @@ pub(in crate::cli) struct AdminArguments {
     /// The admin API of the gateway
     #[arg(long = "admin", value_name = "URL", default_value = "http://127.0.0.1:9901")]
     url: AdminUrl,
+    /// A file with a token for it; else the variable WSGATE_ADMIN_TOKEN counts, where it is set
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -132,6 +142,10 @@ pub(super) enum SteerError {
     NotTheAdminApi(String, String),
     #[error("{0}")]
     Refused(String),
+    #[error("cannot read the token in {}", .0.display())]
+    TokenFile(PathBuf, #[source] io::Error),
+    #[error("{0}: a token is one line of visible ASCII")]
+    Token(String),
     #[error("cannot write the output")]
     Output(#[source] io::Error),
 }
@@ -156,7 +170,7 @@ pub(super) fn main(command: SteerCommand) -> ExitCode {
 async fn run(command: SteerCommand) -> Result<String, SteerError> {
     match command {
         SteerCommand::Ls { admin, json } => {
-            let list = ask(&admin.url, Method::GET, "/v1/filters", None).await?;
+            let list = ask(&admin, Method::GET, "/v1/filters", None).await?;
             let Value::Array(filters) = &list else {
                 return Err(SteerError::NotTheAdminApi(admin.url.authority, "its answer is no list".to_owned()));
             };
@@ -164,27 +178,51 @@ async fn run(command: SteerCommand) -> Result<String, SteerError> {
         }
         SteerCommand::Rollback { name: FilterName(name), admin } => {
             let path = format!("/v1/filters/{name}/rollback");
-            let answer = ask(&admin.url, Method::POST, &path, Some(json!({}))).await?;
+            let answer = ask(&admin, Method::POST, &path, Some(json!({}))).await?;
             Ok(rolled_back(&name, &answer))
         }
         SteerCommand::Mode { name: FilterName(name), mode, admin } => {
             let mode = Mode::from(mode);
             let path = format!("/v1/filters/{name}/mode");
-            let answer = ask(&admin.url, Method::POST, &path, Some(json!({ "mode": mode }))).await?;
+            let answer = ask(&admin, Method::POST, &path, Some(json!({ "mode": mode }))).await?;
             Ok(format!("{name}: {mode} (was {})\n", text(&answer["before"])))
         }
     }
 }
 
-async fn ask(url: &AdminUrl, method: Method, path: &str, body: Option<Value>) -> Result<Value, SteerError> {
-    match timeout(TIMEOUT, exchange(url, method, path, body)).await {
+async fn ask(admin: &AdminArguments, method: Method, path: &str, body: Option<Value>) -> Result<Value, SteerError> {
+    let token = token(admin.token_file.as_deref(), std::env::var_os(TOKEN_VARIABLE))?;
+    match timeout(TIMEOUT, exchange(&admin.url, token, method, path, body)).await {
         Ok(answered) => answered,
-        Err(_) => Err(SteerError::Timeout(url.authority.clone())),
+        Err(_) => Err(SteerError::Timeout(admin.url.authority.clone())),
     }
 }
 
+/// What `Authorization` says; nothing where there is no token.
+fn token(file: Option<&Path>, variable: Option<OsString>) -> Result<Option<HeaderValue>, SteerError> {
+    let (from, token) = match (file, variable) {
+        (Some(file), _) => {
+            let read = SecretFile::new(file.to_owned(), MAX_TOKEN_BYTES).read();
+            let read = read.map_err(|error| SteerError::TokenFile(file.to_owned(), error))?;
+            (file.display().to_string(), read)
+        }
+        (None, Some(token)) if !token.is_empty() => (TOKEN_VARIABLE.to_owned(), token.into_encoded_bytes()),
+        (None, Some(_) | None) => return Ok(None),
+    };
+    let mut value = HeaderValue::try_from([b"Bearer ", without_line_break(&token)].concat())
+        .map_err(|_| SteerError::Token(from))?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
 /// One request on a connection of its own.
-async fn exchange(url: &AdminUrl, method: Method, path: &str, body: Option<Value>) -> Result<Value, SteerError> {
+async fn exchange(
+    url: &AdminUrl,
+    token: Option<HeaderValue>,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+) -> Result<Value, SteerError> {
     let foreign = |why: String| SteerError::NotTheAdminApi(url.authority.clone(), why);
     let stream = TcpStream::connect((url.host.as_str(), url.port)).await;
     let stream = stream.map_err(|error| SteerError::Nobody(url.authority.clone(), error))?;
@@ -194,7 +232,8 @@ async fn exchange(url: &AdminUrl, method: Method, path: &str, body: Option<Value
     let request = Request::builder().method(method).uri(path).header(header::HOST, &url.authority);
     let request = request.header(header::CONTENT_TYPE, "application/json");
     let body = body.map(|body| body.to_string()).unwrap_or_default();
-    let request = request.body(Full::new(Bytes::from(body))).map_err(|error| foreign(error.to_string()))?;
+    let mut request = request.body(Full::new(Bytes::from(body))).map_err(|error| foreign(error.to_string()))?;
+    request.headers_mut().extend(token.map(|token| (header::AUTHORIZATION, token)));
     let response = sender.send_request(request).await.map_err(|error| foreign(error.to_string()))?;
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;

@@ -57,10 +57,12 @@ impl Checker<'_> {
 
     fn key_source(&mut self, at: &At<Table<RawJwt>>) -> Option<KeySource> {
         let raw = &at.value;
-        let given: Vec<_> = [&raw.public_key_file, &raw.secret_file, &raw.jwks_file].into_iter().flatten().collect();
+        self.only_by_url(raw);
+        let given = [&raw.public_key_file, &raw.secret_file, &raw.jwks_file, &raw.jwks_url];
+        let given: Vec<_> = given.into_iter().flatten().collect();
         match given.as_slice() {
             [] => {
-                let message = "missing; write public_key_file, jwks_file or secret_file";
+                let message = "missing; write public_key_file, jwks_file, jwks_url or secret_file";
                 self.refuse_key(Some(at), "public_key_file", message);
                 return None;
             }
@@ -72,6 +74,7 @@ impl Checker<'_> {
             .map(KeySource::PublicKeyFile)
             .or_else(|| file(&raw.secret_file, self).map(KeySource::SecretFile))
             .or_else(|| file(&raw.jwks_file, self).map(KeySource::JwksFile))
+            .or_else(|| self.jwks_url(raw))
     }
 
     fn algorithms(&mut self, at: &At<Table<RawJwt>>) -> Vec<Algorithm> {

@@ -1,11 +1,11 @@
-//! `[server]`, `[[listeners]]`, `[admin]`, `[health]`, `[log]`.
+//! `[server]`, `[[listeners]]`, `[health]`, `[log]`.
 
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
     super::{
         leaf::{At, Table, Workers},
-        raw::{RawAdmin, RawConfig, RawHealth, RawListener, RawLog, RawServer},
+        raw::{RawConfig, RawHealth, RawListener, RawLog, RawServer},
         types::{Admin, Listener, Log, Server},
     },
     Checker,
@@ -50,19 +50,6 @@ impl Checker<'_> {
         }
         let address = |at: &At<Table<RawListener>>| self.required_address(at, at.value.address.as_ref());
         raw.iter().filter_map(address).map(|address| Listener { address }).collect()
-    }
-
-    pub(super) fn admin(&mut self, raw: &RawAdmin) -> Admin {
-        let mut admin = Admin::default();
-        if let Some(at) = &raw.address
-            && let Some(address) = self.address(at)
-        {
-            match check_loopback(address) {
-                Ok(()) => admin.address = address,
-                Err(why) => self.refuse_as(at, why),
-            }
-        }
-        admin
     }
 
     pub(super) fn health(&mut self, raw: Option<&At<Table<RawHealth>>>) -> Option<SocketAddr> {
@@ -120,22 +107,13 @@ impl Checker<'_> {
         }
     }
 
-    fn address(&mut self, at: &At<String>) -> Option<SocketAddr> {
+    pub(super) fn address(&mut self, at: &At<String>) -> Option<SocketAddr> {
         let address = at.value.parse().ok();
         if address.is_none() {
             self.refuse_as(at, AN_ADDRESS);
         }
         address
     }
-}
-
-/// The admin API has no authentication yet.
-pub(in super::super) fn check_loopback(address: SocketAddr) -> Result<(), &'static str> {
-    if address.ip().to_canonical().is_loopback() {
-        return Ok(());
-    }
-    Err("accepted; the admin API has no access control, so write a loopback address, such as \"127.0.0.1:9901\"; \
-         probes and metrics for others are what [health] is for")
 }
 
 /// An unspecified address takes the port on every address of its family.

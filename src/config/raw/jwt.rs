@@ -15,12 +15,17 @@ pub(in crate::config) struct RawJwt {
     /// A token must be meant for one of these (`aud`). Default: any.
     #[schemars(extend("default" = []))]
     pub(in crate::config) audience: Option<At<Vec<At<String>>>>,
-    /// A PEM file with the public key. One of `public_key_file`, `secret_file` and `jwks_file` is needed.
+    /// A PEM file with the public key. One of `public_key_file`, `secret_file`, `jwks_file` and `jwks_url` is needed.
     pub(in crate::config) public_key_file: Optional<String>,
     /// A file with the HMAC secret, at least 32 bytes; a line break at its end does not count.
     pub(in crate::config) secret_file: Optional<String>,
     /// A file with a JSON Web Key Set.
     pub(in crate::config) jwks_file: Optional<String>,
+    /// Where the issuer publishes its JSON Web Key Set: an `https://` URL.
+    pub(in crate::config) jwks_url: Optional<String>,
+    /// How long the last good keys of `jwks_url` count beyond the time when they should have been fetched again.
+    #[schemars(extend("default" = "1d"))]
+    pub(in crate::config) jwks_max_stale: Optional<Time>,
     /// The signature algorithms that count.
     #[schemars(length(min = 1))]
     pub(in crate::config) algorithms: Option<At<Vec<At<String>>>>,

@@ -348,7 +348,7 @@ fn what_is_wrong_with_the_arguments_is_listed_too() {
     let listed = lines(&errors);
     let starts = [
         "--upstream: not an endpoint: it begins neither with ws://",
-        "--admin: 0.0.0.0:1 is not accepted; the admin API has no access control",
+        "--admin: 0.0.0.0:1 is not accepted; without admin.tokens the admin API has no access control",
         "--filter: redact.wasm is not there",
         &format!("--filter: {} is the second filter of the name \"redact\"", filters[2].display()),
         "--filter: a/B.wasm is a file whose name \"B\" is not the name of a filter",

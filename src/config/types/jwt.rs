@@ -40,6 +40,13 @@ pub enum KeySource {
     SecretFile(PathBuf),
     /// A JSON Web Key Set (RFC 7517).
     JwksFile(PathBuf),
+    /// A JSON Web Key Set that the issuer publishes.
+    JwksUrl {
+        /// Absolute, `https://` or `http://`, without credentials.
+        url: String,
+        /// How long the last good keys count beyond the time when they should have been fetched again.
+        max_stale: Duration,
+    },
 }
 
 /// A place in the opening request.
