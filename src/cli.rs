@@ -19,6 +19,7 @@ use self::{filter::FilterCommand, url::WsUrl};
 use crate::{
     auth::Authenticators,
     config::{Config, ConfigErrors, Warning},
+    door::Door,
     filter::{Memories, compile_stdin},
     gateway::{self, GatewayError},
     http_head::{is_of_the_connection, is_token},
@@ -174,7 +175,7 @@ fn run(arguments: RunArguments) -> ExitCode {
     drop(logs);
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ GatewayError::Keys(_)) => {
+        Err(error @ (GatewayError::Keys(_) | GatewayError::Certificate(_))) => {
             failed(&error);
             ExitCode::from(BAD_CONFIGURATION)
         }
@@ -201,6 +202,10 @@ fn check(file: &std::path::Path) -> ExitCode {
                 say(&warning);
             }
             if let Err(error) = Authenticators::load(&config) {
+                failed(&error);
+                return ExitCode::from(BAD_CONFIGURATION);
+            }
+            if let Err(error) = Door::check(&config) {
                 failed(&error);
                 return ExitCode::from(BAD_CONFIGURATION);
             }

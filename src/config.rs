@@ -31,8 +31,9 @@ use std::{
 pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use types::{
     Admin, Allow, Candidate, ChainSource, ConnectionLimits, Endpoint, FailurePolicy, Filter, HeaderEdits, HostHeader,
-    Isolation, Jwt, KeySource, LimitAction, LimitBy, Listener, Log, LogFormat, OnReload, OnStateLoss, Overflow,
-    PushOverflow, RateLimit, Route, RouteLimits, Server, SessionLimits, Store, Target, TokenSource, Upstream,
+    Isolation, Jwt, KeySource, LimitAction, LimitBy, Listener, ListenerTls, Log, LogFormat, OnReload, OnStateLoss,
+    Overflow, PushOverflow, RateLimit, Route, RouteLimits, Server, SessionLimits, Store, Target, TokenSource,
+    TrustedProxies, Upstream,
 };
 
 use document::Document;

@@ -16,6 +16,7 @@ const DESIGNED: [&[&str]; 12] = [
     &["cli", "gateway"],
     &["gateway", "admin", "worker"],
     &["gateway", "listener", "worker"],
+    &["worker", "handshake", "door", "transport"],
     &["worker", "handshake", "session"],
     &["session", "route", "config"],
     &["session", "upstream", "message"],

@@ -4,6 +4,7 @@
 
 mod jwt;
 mod limits;
+mod listener;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -20,6 +21,7 @@ use super::{
 
 pub(super) use jwt::RawJwt;
 pub(super) use limits::{RawByteLimit, RawMessageLimit, RawRate, RawRouteLimits, RawServerLimits};
+pub(super) use listener::{RawListener, RawListenerTls};
 
 type Optional<T> = Option<At<T>>;
 
@@ -73,15 +75,6 @@ pub(super) struct RawServer {
     pub(super) drain_timeout: Optional<Time>,
     /// How many connections the gateway takes altogether.
     pub(super) limits: Table<RawServerLimits>,
-}
-
-/// Where clients connect.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["address"]))]
-pub(super) struct RawListener {
-    /// IP address and port; port 0 takes any free one.
-    pub(super) address: Optional<String>,
 }
 
 /// The admin API.

@@ -2,6 +2,7 @@
 
 mod jwt;
 mod limits;
+mod listener;
 
 use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use jwt::{Jwt, KeySource, TokenSource};
 pub use limits::{ConnectionLimits, LimitAction, LimitBy, RateLimit, RouteLimits};
+pub use listener::{Listener, ListenerTls, TrustedProxies};
 
 use super::pattern::{HostPattern, OriginPattern, OriginRule, PathPattern, PathTemplate, TopicPattern};
 
@@ -44,13 +46,6 @@ impl Server {
             limits: ConnectionLimits::default(),
         }
     }
-}
-
-/// `[[listeners]]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Listener {
-    /// Where to listen.
-    pub address: SocketAddr,
 }
 
 /// `[admin]`

@@ -3,6 +3,7 @@
 
 mod limit;
 mod route;
+mod door;
 mod store;
 
 use std::time::Duration;
@@ -12,11 +13,12 @@ use prometheus::{
     Opts, Registry, TextEncoder, core::Collector,
 };
 
+pub use door::DoorMetrics;
 pub use limit::LimitMetrics;
 pub use route::{DirectionMetrics, RouteMetrics};
 pub use store::StoreMetrics;
 
-use self::store::StoreFamilies;
+use self::{door::DoorFamilies, store::StoreFamilies};
 use crate::message::{Direction, Kind};
 
 /// Upper bounds in seconds for what usually takes microseconds.
@@ -61,6 +63,7 @@ pub struct Metrics {
     filter_http_calls_total: IntCounterVec,
     filter_http_duration_seconds: HistogramVec,
     stores: StoreFamilies,
+    doors: DoorFamilies,
     /// Log lines that were not written because nobody read them in time.
     pub log_lines_dropped_total: IntCounter,
 }
@@ -201,6 +204,7 @@ impl Metrics {
                 HANDSHAKE_SECONDS,
             )?,
             stores: StoreFamilies::register(r)?,
+            doors: DoorFamilies::register(r)?,
             log_lines_dropped_total: registered(
                 r,
                 IntCounter::new("log_lines_dropped_total", "Log lines not written because nobody read them in time.")?,
@@ -328,6 +332,12 @@ impl Metrics {
     #[must_use]
     pub fn store(&self, store: &str) -> StoreMetrics {
         self.stores.of(store)
+    }
+
+    /// What the door of a listener counts.
+    #[must_use]
+    pub fn door(&self, listener: &str) -> DoorMetrics {
+        self.doors.of(listener)
     }
 }
 

@@ -1,18 +1,18 @@
-//! `[server]`, `[[listeners]]`, `[admin]`, `[health]`, `[log]`.
+//! `[server]`, `[admin]`, `[health]`, `[log]`.
 
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
     super::{
         leaf::{At, Table, Workers},
-        raw::{RawAdmin, RawConfig, RawHealth, RawListener, RawLog, RawServer},
-        types::{Admin, Listener, Log, Server},
+        raw::{RawAdmin, RawConfig, RawHealth, RawLog, RawServer},
+        types::{Admin, Log, Server},
     },
     Checker,
+    listener::is_loopback,
 };
 
 const MAX_WORKERS: usize = 1024;
-const MAX_LISTENERS: usize = 64;
 
 const AN_ADDRESS: &str = "an address; write an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"";
 
@@ -38,17 +38,6 @@ impl Checker<'_> {
                 default
             }
         }
-    }
-
-    pub(super) fn listeners(&mut self, raw: &[At<Table<RawListener>>]) -> Vec<Listener> {
-        if raw.is_empty() {
-            self.refuse_key::<()>(None, "listeners", "missing; write at least one [[listeners]] table with an address");
-        }
-        for at in raw.iter().skip(MAX_LISTENERS) {
-            self.refuse(at, format!("at most {MAX_LISTENERS} listeners are accepted"));
-        }
-        let address = |at: &At<Table<RawListener>>| self.required_address(at, at.value.address.as_ref());
-        raw.iter().filter_map(address).map(|address| Listener { address }).collect()
     }
 
     pub(super) fn admin(&mut self, raw: &RawAdmin) -> Admin {
@@ -105,7 +94,7 @@ impl Checker<'_> {
         }
     }
 
-    fn required_address<T>(&mut self, table: &At<T>, raw: Option<&At<String>>) -> Option<SocketAddr> {
+    pub(super) fn required_address<T>(&mut self, table: &At<T>, raw: Option<&At<String>>) -> Option<SocketAddr> {
         match raw {
             Some(at) => self.address(at),
             None => {
@@ -130,7 +119,7 @@ impl Checker<'_> {
 
 /// The admin API has no authentication yet.
 pub(in super::super) fn check_loopback(address: SocketAddr) -> Result<(), &'static str> {
-    if address.ip().to_canonical().is_loopback() {
+    if is_loopback(address) {
         return Ok(());
     }
     Err("accepted; the admin API has no access control, so write a loopback address, such as \"127.0.0.1:9901\"; \
