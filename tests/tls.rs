@@ -103,12 +103,11 @@ fn messages_right_behind_the_request_in_its_record_are_seen() {
     let gateway = start(&authority);
     let config = authority.trusting(VERSIONS[1], None);
     let mut client = TlsClient::connect(TcpStream::connect(gateway.address()).unwrap(), config, "localhost").unwrap();
-    let mut lines = request("localhost", "/echo");
     let early: Vec<u8> =
         ["one", "two"].iter().flat_map(|text| crate::support::wire::encode(0x81, text.as_bytes(), true)).collect();
-    let head = format!("{}\r\n\r\n", std::mem::take(&mut lines).join("\r\n"));
+    let head = format!("{}\r\n\r\n", request("localhost", "/echo").join("\r\n"));
     client.tls.write_all(&[head.as_bytes(), &early].concat()).unwrap();
-    assert_eq!(client.ask(&[]).unwrap().status, 101);
+    assert_eq!(client.answer().unwrap().status, 101);
     assert_eq!([client.next_text(), client.next_text()], ["one", "two"]);
 }
 
@@ -290,8 +289,8 @@ fn what_is_wrong_with_the_files_is_said_with_exit_78() {
 /// `run` and `check` say the same.
 fn expect_78(setup: &Setup, config: &str, words: &[&str]) {
     let failure = setup.fails(config);
-    let check = Command::new(env!("CARGO_BIN_EXE_wsgate")).args(["check", "--config"]).arg(setup.path("wsgate.toml"));
-    let check = { check }.output().unwrap();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+    let check = check.args(["check", "--config"]).arg(setup.path("wsgate.toml")).output().unwrap();
     let checked = String::from_utf8_lossy(&check.stderr).into_owned();
     for (code, said) in [(failure.status.code(), &failure.stderr), (check.status.code(), &checked)] {
         assert_eq!(code, Some(78), "{said}");

@@ -111,6 +111,11 @@ impl TlsClient {
 
     pub(crate) fn ask(&mut self, lines: &[String]) -> io::Result<Response> {
         self.tls.write_all(format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes())?;
+        self.answer()
+    }
+
+    /// The head of the next answer.
+    pub(crate) fn answer(&mut self) -> io::Result<Response> {
         loop {
             if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 let head: Vec<u8> = self.buffer.drain(..end + 4).take(end).collect();
