@@ -20,6 +20,7 @@ use crate::{
     admin::Tokens,
     auth::{Authenticators, Revocations},
     config::{Config, ConfigErrors, Warning},
+    door::Door,
     filter::{Memories, check_scripts, compile_script, compile_stdin},
     gateway::{self, GatewayError},
     http_head::{is_of_the_connection, is_token},
@@ -187,7 +188,7 @@ fn run(arguments: RunArguments) -> ExitCode {
     drop(logs);
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ (GatewayError::Keys(_) | GatewayError::AdminToken(_))) => {
+        Err(error @ (GatewayError::Keys(_) | GatewayError::AdminToken(_) | GatewayError::Certificate(_))) => {
             failed(&error);
             ExitCode::from(BAD_CONFIGURATION)
         }
@@ -222,6 +223,10 @@ fn check(file: &std::path::Path) -> ExitCode {
                 say(&format_args!("{}: {error}", path.display()));
             }
             if !refused.is_empty() {
+                return ExitCode::from(BAD_CONFIGURATION);
+            }
+            if let Err(error) = Door::check(&config) {
+                failed(&error);
                 return ExitCode::from(BAD_CONFIGURATION);
             }
             // A closed stdout does not make the configuration wrong.

@@ -33,9 +33,9 @@ pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use filter_file::{filter_file, is_filter_file, is_script, twin};
 pub use types::{
     Admin, AdminToken, Allow, Candidate, ChainSource, ConnectionLimits, Endpoint, FailurePolicy, Filter, HeaderEdits,
-    HostHeader, Isolation, Jwt, KeySource, LimitAction, LimitBy, Listener, Log, LogFormat, OnReload, OnStateLoss,
-    Overflow, PushOverflow, RateLimit, Role, Route, RouteLimits, Server, SessionLimits, Store, Target, TokenSource,
-    Upstream,
+    HostHeader, Isolation, Jwt, KeySource, LimitAction, LimitBy, Listener, ListenerTls, Log, LogFormat, OnReload,
+    OnStateLoss, Overflow, PushOverflow, RateLimit, Role, Route, RouteLimits, Server, SessionLimits, Store, Target,
+    TokenSource, TrustedProxies, Upstream,
 };
 
 use document::Document;

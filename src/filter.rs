@@ -11,7 +11,6 @@ mod room;
 mod fault;
 mod client;
 mod breaker;
-mod allowance;
 mod tally;
 mod control;
 mod reason;
@@ -91,6 +90,8 @@ pub struct OpeningRequest {
     pub client: SocketAddr,
     /// Did the client come over TLS?
     pub secure: bool,
+    /// Subject of the client's certificate.
+    pub client_certificate: Option<Arc<str>>,
     /// Who the client is; the latest where a token was refreshed. None on a route without `auth`.
     pub identity: RefCell<Option<Rc<Identity>>>,
     /// What filters say of their decisions about this connection; they do not see it.

@@ -19,6 +19,7 @@ use crate::{
     admin::{self, AdminState, Readiness, Reason, TokenError, Tokens},
     auth::{Authenticators, KeyError, Revocations, RevocationsError},
     config::{ChainSource, Config, Target},
+    door::{self, CertificateError, Door},
     filter::{Catalogue, Compiler, FilterStatus, LoadError},
     limit::{self, Limits},
     listener,
@@ -48,6 +49,9 @@ pub enum GatewayError {
     /// What was revoked cannot be read.
     #[error("cannot use the revocations of earlier runs")]
     Revocations(#[from] RevocationsError),
+    /// A certificate of a listener cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// An address cannot be bound.
     #[error("cannot listen on {address} ({what})")]
     Bind {
@@ -94,7 +98,7 @@ struct Gateway {
     config: Arc<Config>,
     catalogue: Arc<Catalogue>,
     readiness: Arc<Readiness>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Arc<Door>)>,
     workers: Arc<[Worker]>,
     /// Admin and health servers, and what keeps keys up to date; they outlive the drain.
     servers: JoinSet<()>,
@@ -108,7 +112,9 @@ impl Gateway {
     ) -> Result<Self, GatewayError> {
         let mut listeners = Vec::new();
         for listener in &config.listeners {
-            listeners.push(bind("listeners", listener.address).await?);
+            let socket = bind("listeners", listener.address).await?;
+            let name = socket.local_addr().map_err(GatewayError::System)?.to_string();
+            listeners.push((socket, Arc::new(Door::new(&name, listener, metrics)?)));
         }
         let admin = bind("admin", config.admin.address).await?;
         let health = match config.health {
@@ -167,8 +173,10 @@ impl Gateway {
     async fn serve(mut self, mut signals: Signals) -> Result<(), GatewayError> {
         let (stop, stopped) = watch::channel(false);
         let mut accepting = JoinSet::new();
-        for listener in self.listeners.drain(..) {
-            accepting.spawn(listener::accept(listener, Arc::clone(&self.workers), stopped.clone()));
+        let doors: Vec<_> = self.listeners.iter().map(|(_, door)| Arc::clone(door)).collect();
+        door::watch(&doors).map_err(GatewayError::System)?;
+        for (listener, door) in self.listeners.drain(..) {
+            accepting.spawn(listener::accept(listener, door, Arc::clone(&self.workers), stopped.clone()));
         }
         self.readiness.started();
         let skip_delay = signals.next().await == Stop::Now;
@@ -199,8 +207,9 @@ impl Gateway {
         let mut line = |what: &str, text: &str| out.push_str(&format!("{what:<10}{text}\n"));
         line("wsgate", env!("CARGO_PKG_VERSION"));
         let mut try_url = None;
-        for listener in &self.listeners {
-            let url = format!("ws://{}", listener.local_addr()?);
+        for (listener, door) in &self.listeners {
+            let scheme = if door.is_secure() { "wss" } else { "ws" };
+            let url = format!("{scheme}://{}", listener.local_addr()?);
             line("listener", &url);
             try_url.get_or_insert(url);
         }

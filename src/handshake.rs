@@ -3,13 +3,13 @@
 pub mod request;
 pub mod refusal;
 pub mod headers;
+mod forwarded;
 mod identity;
 mod origin;
 
 use std::{
     cell::{Cell, RefCell},
     convert::Infallible,
-    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -21,11 +21,12 @@ use http::{HeaderMap, Request, Response, request::Parts};
 use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpStream, sync::oneshot, time::Instant};
+use tokio::{sync::oneshot, time::Instant};
 use tracing::field::display;
 
 use self::{
-    headers::{end_to_end, for_filters, set_forwarded, switching_protocols, to_upstream},
+    forwarded::Source,
+    headers::{end_to_end, for_filters, switching_protocols, to_upstream},
     identity::{authenticate, set_claims},
     refusal::{HandshakeResult, Refusal},
     request::Opening,
@@ -33,6 +34,7 @@ use self::{
 use crate::{
     auth::Authenticators,
     config::Target,
+    door::Visitor,
     filter::{Admission, Chain, Closer, Instances, NotAdmitted, OpeningRequest},
     identity::Identity,
     limit::{Limit, Limits, Places},
@@ -75,10 +77,16 @@ pub struct Context {
 }
 
 /// Answers the requests of one connection. `held` is dropped when the connection is over, with or without a session.
-pub async fn serve<H: 'static>(context: Rc<Context>, stream: TcpStream, client: SocketAddr, held: Rc<H>) {
-    let service = service_fn(move |request| {
-        let handshake =
-            Handshake { context: Rc::clone(&context), client, started: Instant::now(), held: Rc::clone(&held) };
+pub async fn serve<H: 'static>(context: Rc<Context>, transport: Transport, visitor: Visitor, held: Rc<H>) {
+    let (peer, visitor) = (visitor.address, Rc::new(visitor));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let handshake = Handshake {
+            context: Rc::clone(&context),
+            source: Source::of(request.headers(), &visitor),
+            visitor: Rc::clone(&visitor),
+            started: Instant::now(),
+            held: Rc::clone(&held),
+        };
         async move { Ok::<_, Infallible>(handshake.answer(request).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
@@ -86,18 +94,19 @@ pub async fn serve<H: 'static>(context: Rc<Context>, stream: TcpStream, client: 
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(Transport::Tcp(stream)), service)
+        .serve_connection(TokioIo::new(transport), service)
         .with_upgrades()
         .await;
     if let Err(error) = served {
-        tracing::debug!(%client, error = &error as &dyn std::error::Error, "no handshake");
+        tracing::debug!(%peer, error = &error as &dyn std::error::Error, "no handshake");
     }
 }
 
 /// One request on its way to an answer.
 struct Handshake<H> {
     context: Rc<Context>,
-    client: SocketAddr,
+    visitor: Rc<Visitor>,
+    source: Source,
     started: Instant,
     held: Rc<H>,
 }
@@ -123,7 +132,7 @@ impl<H: 'static> Handshake<H> {
         let context = Rc::clone(&self.context);
         let route = found.as_ref().map_or("-", |(_, matched)| matched.route.name.as_str()).to_owned();
         let count = Count { metrics: &context.metrics, route: &route, result: Cell::new(HandshakeResult::ClientGone) };
-        let client = self.client;
+        let client = self.source.client;
         let answer = match found {
             Ok((opening, matched)) => self.open(opening, matched, request).await,
             Err(refusal) => Err(refusal),
@@ -163,12 +172,13 @@ impl<H: 'static> Handshake<H> {
         let id = connection_id();
         let deadline = self.started + route.limits.handshake_timeout;
         let mut places = self.admit_client(&route)?;
-        origin::check(&route.allowed_origins, request.headers(), &opening)?;
+        origin::check(&route.allowed_origins, request.headers(), self.source.asked(&opening))?;
         let mut kept = end_to_end(request.headers());
+        self.source.strip(&mut kept);
         let bearer = self.identify(&route, &mut opening, &mut kept).await?;
         let identity = bearer.as_ref().map(|bearer| Rc::clone(&bearer.identity));
         if let Some(identity) = &identity {
-            route.limiter.enter_user(identity, self.client.ip(), &mut places)?;
+            route.limiter.enter_user(identity, self.source.client.ip(), &mut places)?;
         }
         // Before the filters are asked: they may subscribe the connection.
         let postbox = route.filtered.then(|| self.context.hub.enter(&id, &route.limits, &self.context.bell));
@@ -210,7 +220,7 @@ impl<H: 'static> Handshake<H> {
     /// Counts the request, whatever becomes of it, and takes places for its connection. First of all, so that who asks
     /// too often costs little.
     fn admit_client(&self, route: &Route) -> Result<Places, Limit> {
-        let (all, client) = (self.context.limits.all(), self.client.ip());
+        let (all, client) = (self.context.limits.all(), self.source.client.ip());
         route.limiter.handshake(client)?;
         all.handshake(client)?;
         let mut places = Places::default();
@@ -227,7 +237,7 @@ impl<H: 'static> Handshake<H> {
         admission: &Admission,
         offered: &[String],
     ) -> UpstreamRequest {
-        set_forwarded(&mut headers, opening, self.client, false);
+        self.source.set(&mut headers, opening);
         UpstreamRequest {
             path_and_query: matched.upstream_path_and_query(&opening.path, opening.query.as_deref()),
             headers: to_upstream(&headers, &matched.route.request_headers, &admission.upstream_headers),
@@ -275,8 +285,9 @@ impl<H: 'static> Handshake<H> {
             query: opening.query.clone(),
             headers: for_filters(headers, identity.is_some()),
             subprotocols: opening.subprotocols.clone(),
-            client: self.client,
-            secure: false,
+            client: self.source.client,
+            secure: self.source.secure,
+            client_certificate: self.visitor.certificate.clone(),
             identity: RefCell::new(identity),
             last_reason: Arc::default(),
         });
@@ -303,14 +314,16 @@ impl<H: 'static> Handshake<H> {
         let Ok(parts) = upgraded.downcast::<TokioIo<Transport>>() else { return };
         let route = matched.route;
         let name = route.name.clone();
-        tracing::debug!(connection = id, route = name, client = %self.client, ?tags, "opened");
+        tracing::debug!(connection = id, route = name, client = %self.source.client, ?tags, "opened");
         let summary = session::run(Opened {
             route: Arc::clone(&route),
             client: parts.io.into_inner(),
             client_read_ahead: parts.read_buf,
             upstream,
             dialling,
-            rates: route.limiter.message_rates(self.client.ip(), bearer.as_ref().map(|bearer| &*bearer.identity)),
+            rates: route
+                .limiter
+                .message_rates(self.source.client.ip(), bearer.as_ref().map(|bearer| &*bearer.identity)),
             bearer,
             chain: chain.0.take(),
             postbox,
@@ -327,7 +340,7 @@ impl<H: 'static> Handshake<H> {
         macro_rules! access {
             ($level:expr) => {
                 tracing::event!(
-                    $level, connection = id, route = name, client = %self.client, ?tags, end, code, reason, by,
+                    $level, connection = id, route = name, client = %self.source.client, ?tags, end, code, reason, by,
                     filter_reason,                    duration_ms, messages_to_upstream = up, messages_to_client = down, "closed"
                 )
             };

@@ -1,4 +1,4 @@
-//! Accepts connections and hands each to the worker with the fewest.
+//! Accepts connections and hands each, with the door that it has to pass, to the worker with the fewest.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -7,14 +7,19 @@ use tokio::{
     sync::watch,
 };
 
-use crate::worker::Worker;
+use crate::{door::Door, worker::Worker};
 
 /// Accepting pauses for this long, doubled each time, when it fails for want of descriptors or memory.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Accepts until `stopped` says so.
-pub async fn accept(listener: TcpListener, workers: Arc<[Worker]>, mut stopped: watch::Receiver<bool>) {
+pub async fn accept(
+    listener: TcpListener,
+    door: Arc<Door>,
+    workers: Arc<[Worker]>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let mut pause = SHORTEST_PAUSE;
     loop {
         let accepted = tokio::select! {
@@ -22,10 +27,10 @@ pub async fn accept(listener: TcpListener, workers: Arc<[Worker]>, mut stopped: 
             _ = stopped.wait_for(|stopped| *stopped) => return,
         };
         match accepted {
-            Ok((stream, client)) => {
+            Ok((stream, peer)) => {
                 pause = SHORTEST_PAUSE;
-                if let Err(error) = hand_over(stream, client, &workers).await {
-                    tracing::debug!(%client, %error, "a connection was lost before its first byte");
+                if let Err(error) = hand_over(stream, peer, &door, &workers).await {
+                    tracing::debug!(%peer, %error, "a connection was lost before its first byte");
                 }
             }
             Err(error) if is_of_the_peer(&error) => {}
@@ -38,12 +43,12 @@ pub async fn accept(listener: TcpListener, workers: Arc<[Worker]>, mut stopped: 
     }
 }
 
-async fn hand_over(stream: TcpStream, client: SocketAddr, workers: &[Worker]) -> io::Result<()> {
+async fn hand_over(stream: TcpStream, peer: SocketAddr, door: &Arc<Door>, workers: &[Worker]) -> io::Result<()> {
     stream.set_nodelay(true)?;
     // Out of this thread's event queue; the worker registers it with its own.
     let stream = stream.into_std()?;
     if let Some(worker) = workers.iter().min_by_key(|worker| worker.load()) {
-        worker.take(stream, client).await;
+        worker.take(stream, peer, Arc::clone(door)).await;
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
 //! Logs and metrics.
 
+pub mod allowance;
 pub mod logs;
 pub mod metrics;

@@ -19,7 +19,7 @@ pub enum Transport {
     /// Plain TCP.
     Tcp(TcpStream),
     /// TLS, as client or as server. Boxed: its state is a kilobyte.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Counted>>),
 }
 
 impl Transport {
@@ -45,8 +45,76 @@ impl Transport {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Tcp(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(stream) => &stream.get_ref().0.stream,
         }
+    }
+
+    /// Bytes that the socket took below TLS, headers of records included; `None` where whoever writes sees that itself.
+    /// TLS takes more than the socket does, and what it then holds is no progress of the peer.
+    #[must_use]
+    pub fn tls_bytes_written(&self) -> Option<u64> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Tls(stream) => Some(stream.get_ref().0.written),
+        }
+    }
+}
+
+/// A socket that counts what it takes.
+#[derive(Debug)]
+pub struct Counted {
+    stream: TcpStream,
+    written: u64,
+}
+
+impl Counted {
+    /// Nothing is written yet.
+    #[must_use]
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream, written: 0 }
+    }
+
+    fn count(&mut self, taken: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &taken {
+            self.written += *bytes as u64;
+        }
+        taken
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let taken = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.count(taken)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let taken = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.count(taken)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }
 

@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     auth::Authenticators,
+    door::Door,
     filter::{Catalogue, Instances, Live},
     handshake::{self, Context},
     limit::Limits,
@@ -66,7 +67,7 @@ pub struct Shared {
 }
 
 enum Command {
-    Connection(TcpStream, SocketAddr, Place),
+    Connection(TcpStream, SocketAddr, Arc<Door>, Place),
     Drain(Duration),
 }
 
@@ -120,11 +121,11 @@ impl Worker {
     }
 
     /// Hands over an accepted connection; waits while too many others do.
-    pub async fn take(&self, stream: TcpStream, client: SocketAddr) {
+    pub async fn take(&self, stream: TcpStream, peer: SocketAddr, door: Arc<Door>) {
         self.load.fetch_add(1, Ordering::Relaxed);
         let place = Place(Arc::clone(&self.load));
         // A worker only ends with the process: then the connection may fall.
-        let _ = self.commands.send(Command::Connection(stream, client, place)).await;
+        let _ = self.commands.send(Command::Connection(stream, peer, door, place)).await;
     }
 
     /// Closes every session with 1001, evenly over this time. Returns when none is left or the time is over.
@@ -156,9 +157,9 @@ async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: wa
     tokio::task::spawn_local(answer_bell(Arc::clone(&context.bell), Rc::clone(&context.sessions)));
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Connection(stream, client, place) => match tokio::net::TcpStream::from_std(stream) {
+            Command::Connection(stream, peer, door, place) => match tokio::net::TcpStream::from_std(stream) {
                 Ok(stream) => {
-                    tokio::task::spawn_local(handshake::serve(Rc::clone(&context), stream, client, Rc::new(place)));
+                    tokio::task::spawn_local(serve(Rc::clone(&context), stream, peer, door, place));
                 }
                 Err(error) => tracing::error!(%error, "a connection cannot be registered"),
             },
@@ -168,6 +169,13 @@ async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: wa
                 let _ = drained.send(true);
             }
         }
+    }
+}
+
+async fn serve(context: Rc<Context>, stream: tokio::net::TcpStream, peer: SocketAddr, door: Arc<Door>, place: Place) {
+    if let Some((transport, visitor)) = door.enter(stream, peer).await {
+        drop(door);
+        handshake::serve(context, transport, visitor, Rc::new(place)).await;
     }
 }
 

@@ -12,10 +12,11 @@ const LONGEST_FILE: usize = 500;
 
 /// `main → gateway → {listener, admin} → worker → handshake → session → filter → {topic, store, http_client} → upstream → message`, then `config`,
 /// and last the words of HTTP, which need nothing.
-const DESIGNED: [&[&str]; 12] = [
+const DESIGNED: [&[&str]; 13] = [
     &["cli", "gateway"],
     &["gateway", "admin", "worker"],
     &["gateway", "listener", "worker"],
+    &["worker", "handshake", "door", "transport"],
     &["worker", "handshake", "session"],
     &["session", "route", "config"],
     &["session", "upstream", "message"],

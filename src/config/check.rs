@@ -9,6 +9,7 @@ mod jwks;
 mod jwt;
 mod limits;
 mod listen;
+mod listener;
 mod route;
 mod upstream;
 
@@ -79,6 +80,7 @@ pub(super) fn check(
         routes: checker.routes(&raw.routes),
     };
     checker.addresses_differ(&raw);
+    checker.warn_of_open_routes(&config.listeners, &raw.routes);
     checker.stores_are_used(&raw);
     checker.warnings.sort_by_key(|warning| warning.position);
     if checker.errors.is_empty() { Ok((config, checker.warnings)) } else { Err(checker.errors) }

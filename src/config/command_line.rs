@@ -56,7 +56,7 @@ impl Config {
         match endpoint {
             Ok(endpoint) if errors.is_empty() => Ok(Self {
                 server: Server::with_filter_dir(absolute(Self::DEFAULT_FILTER_DIR.as_ref())),
-                listeners: vec![Listener { address: listen.unwrap_or(Self::DEFAULT_LISTEN) }],
+                listeners: vec![Listener::at(listen.unwrap_or(Self::DEFAULT_LISTEN))],
                 admin,
                 health: None,
                 log: Log::default(),

@@ -5,6 +5,7 @@
 mod admin;
 mod jwt;
 mod limits;
+mod listener;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -22,6 +23,7 @@ use super::{
 pub(super) use admin::RawAdminToken;
 pub(super) use jwt::RawJwt;
 pub(super) use limits::{RawByteLimit, RawMessageLimit, RawRate, RawRouteLimits, RawServerLimits};
+pub(super) use listener::{RawListener, RawListenerTls};
 
 type Optional<T> = Option<At<T>>;
 
@@ -77,15 +79,6 @@ pub(super) struct RawServer {
     pub(super) drain_timeout: Optional<Time>,
     /// How many connections the gateway takes altogether.
     pub(super) limits: Table<RawServerLimits>,
-}
-
-/// Where clients connect.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["address"]))]
-pub(super) struct RawListener {
-    /// IP address and port; port 0 takes any free one.
-    pub(super) address: Optional<String>,
 }
 
 /// The admin API.

@@ -3,8 +3,9 @@
 mod admin;
 mod jwt;
 mod limits;
+mod listener;
 
-use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
+use std::{fmt, num::NonZero, path::PathBuf, thread, time::Duration};
 
 use http::HeaderName;
 use schemars::JsonSchema;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use admin::{Admin, AdminToken, Role};
 pub use jwt::{Jwt, KeySource, TokenSource};
 pub use limits::{ConnectionLimits, LimitAction, LimitBy, RateLimit, RouteLimits};
+pub use listener::{Listener, ListenerTls, TrustedProxies};
 
 use super::pattern::{HostPattern, OriginPattern, OriginRule, PathPattern, PathTemplate, TopicPattern};
 
@@ -49,13 +51,6 @@ impl Server {
             limits: ConnectionLimits::default(),
         }
     }
-}
-
-/// `[[listeners]]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Listener {
-    /// Where to listen.
-    pub address: SocketAddr,
 }
 
 /// `[log]`

@@ -8,7 +8,6 @@ use std::sync::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    allowance::Allowance,
     bindings::FilterHttpPre,
     breaker::Breaker,
     client::Clients,
@@ -23,7 +22,7 @@ use super::{
 };
 use crate::{
     config::{Allow, FailurePolicy, Filter, Isolation, OnReload, OnStateLoss},
-    telemetry::metrics::FilterMetrics,
+    telemetry::{allowance::Allowance, metrics::FilterMetrics},
 };
 
 /// SHA-256 of what makes a generation.

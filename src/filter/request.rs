@@ -25,7 +25,7 @@ pub(super) async fn with_handshake<R>(request: &OpeningRequest, call: impl Async
         subprotocols: &subprotocols,
         client: &client,
         secure: request.secure,
-        client_certificate: None,
+        client_certificate: request.client_certificate.as_deref(),
         identity: identity.as_ref().map(|identity| identity.declared(&scopes)),
     })
     .await

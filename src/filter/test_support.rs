@@ -344,6 +344,7 @@ pub(super) fn opening_request() -> OpeningRequest {
         subprotocols: vec!["chat".to_owned()],
         client: ([192, 0, 2, 1], 1234).into(),
         secure: false,
+        client_certificate: None,
         identity: RefCell::default(),
         last_reason: Arc::default(),
     }

@@ -1,7 +1,5 @@
 //! What travels on of a client's headers, and what the client's 101 carries of the upstream's.
 
-use std::net::SocketAddr;
-
 use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
@@ -17,10 +15,6 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest `X-Request-Id` that is kept.
 pub const MAX_REQUEST_ID_BYTES: usize = 128;
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The client's headers without those of the connection, as filters see them and as the upstream's are made from.
 #[must_use]
@@ -44,19 +38,8 @@ pub fn for_filters(end_to_end: &HeaderMap, identified: bool) -> Vec<(String, Vec
     passed.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
 }
 
-/// Sets what the gateway vouches for, whatever the client claimed: no proxy in front of the gateway is trusted yet.
-/// `X-Request-Id` stays if it is one well-formed value.
-pub fn set_forwarded(headers: &mut HeaderMap, opening: &Opening, client: SocketAddr, secure: bool) {
-    let claimed: Vec<HeaderName> = headers.keys().filter(|name| is_claim_of_origin(name)).cloned().collect();
-    for name in claimed {
-        headers.remove(name);
-    }
-    // An address is visible ASCII, so the conversion cannot fail.
-    if let Ok(address) = HeaderValue::try_from(client.ip().to_canonical().to_string()) {
-        headers.insert(X_FORWARDED_FOR, address);
-    }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if secure { "https" } else { "http" }));
-    headers.insert(X_FORWARDED_HOST, opening.authority.clone());
+/// Keeps `X-Request-Id` if it is one well-formed value, else makes one.
+pub(super) fn ensure_request_id(headers: &mut HeaderMap) {
     let mut ids = headers.get_all(X_REQUEST_ID).iter();
     let keep = matches!((ids.next(), ids.next()), (Some(id), None) if is_request_id(id));
     if !keep {
@@ -127,12 +110,6 @@ fn set(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
     if !is_of_the_connection(name) {
         headers.insert(name, value.clone());
     }
-}
-
-/// Where the request came from, as proxies tell it. `_` counts as `-`: many servers do not tell them apart.
-fn is_claim_of_origin(name: &HeaderName) -> bool {
-    let name = name.as_str().replace('_', "-");
-    name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
 }
 
 fn is_request_id(id: &HeaderValue) -> bool {

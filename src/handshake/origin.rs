@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, header};
 
-use super::{refusal::Refusal, request::Opening};
+use super::refusal::Refusal;
 use crate::{
     config::pattern::OriginRule,
     http_head::{Authority, page_port},
@@ -23,17 +23,20 @@ enum Origin {
     Malformed,
 }
 
+/// The host and port that the client asked for.
+type Asked<'a> = (&'a str, Option<u16>);
+
 /// Refuses with 403 what no rule takes.
-pub(super) fn check(rules: &[OriginRule], headers: &HeaderMap, opening: &Opening) -> Result<(), Refusal> {
+pub(super) fn check(rules: &[OriginRule], headers: &HeaderMap, asked: Asked<'_>) -> Result<(), Refusal> {
     let origin = Origin::of(headers);
-    if rules.iter().any(|rule| takes(rule, &origin, opening)) { Ok(()) } else { Err(Refusal::origin()) }
+    if rules.iter().any(|rule| takes(rule, &origin, asked)) { Ok(()) } else { Err(Refusal::origin()) }
 }
 
-fn takes(rule: &OriginRule, origin: &Origin, opening: &Opening) -> bool {
+fn takes(rule: &OriginRule, origin: &Origin, asked: Asked<'_>) -> bool {
     match (rule, origin) {
         (OriginRule::Any, _) => true,
         (OriginRule::Absent, Origin::Absent) | (OriginRule::Null, Origin::Null) => true,
-        (OriginRule::SameOrigin, Origin::Of { scheme, host, port }) => is_same(scheme, host, *port, opening),
+        (OriginRule::SameOrigin, Origin::Of { scheme, host, port }) => is_same(scheme, host, *port, asked),
         (OriginRule::Page(page), Origin::Of { scheme, host, port }) => {
             page_port(scheme).is_some_and(|default| page.matches(scheme == "https", host, port.unwrap_or(default)))
         }
@@ -48,10 +51,10 @@ fn takes(rule: &OriginRule, origin: &Origin, opening: &Opening) -> bool {
     }
 }
 
-/// The host and port that the client asked for. TLS may end before this gateway, so `https` is as good as `http`.
-fn is_same(scheme: &str, host: &str, port: Option<u16>, opening: &Opening) -> bool {
+/// TLS may end before this gateway, so `https` is as good as `http`.
+fn is_same(scheme: &str, host: &str, port: Option<u16>, (asked_host, asked_port): Asked<'_>) -> bool {
     let Some(default) = page_port(scheme) else { return false };
-    opening.host == host && opening.port.unwrap_or(default) == port.unwrap_or(default)
+    asked_host == host && asked_port.unwrap_or(default) == port.unwrap_or(default)
 }
 
 impl Origin {
@@ -87,6 +90,7 @@ mod tests {
     use http::{HeaderValue, Method, Request};
 
     use super::*;
+    use crate::handshake::request::Opening;
 
     fn refused(rules: &[&str], host: &str, origins: &[&str]) -> bool {
         let mut request = Request::new(());
@@ -107,7 +111,8 @@ mod tests {
         }
         let rules: Vec<OriginRule> = rules.iter().map(|rule| rule.parse().unwrap()).collect();
         let (parts, ()) = request.into_parts();
-        check(&rules, &parts.headers, &Opening::check(&parts).unwrap()).is_err()
+        let opening = Opening::check(&parts).unwrap();
+        check(&rules, &parts.headers, (&opening.host, opening.port)).is_err()
     }
 
     const DEFAULT: [&str; 2] = ["same-origin", "absent"];

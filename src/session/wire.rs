@@ -80,7 +80,7 @@ impl Wire {
 
     /// Grows with each byte that the socket took; the peer's progress.
     pub(super) fn bytes_written(&self) -> u64 {
-        self.bytes_written
+        self.transport.tls_bytes_written().unwrap_or(self.bytes_written)
     }
 
     pub(super) fn take_largest_read_bytes(&mut self) -> usize {

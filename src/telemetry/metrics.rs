@@ -4,6 +4,7 @@
 mod limit;
 mod route;
 mod auth;
+mod door;
 mod store;
 
 use std::time::Duration;
@@ -14,11 +15,12 @@ use prometheus::{
 };
 
 pub use auth::{AuthFamilies, KeyMetrics, RevocationMetrics};
+pub use door::DoorMetrics;
 pub use limit::LimitMetrics;
 pub use route::{DirectionMetrics, RouteMetrics};
 pub use store::StoreMetrics;
 
-use self::store::StoreFamilies;
+use self::{door::DoorFamilies, store::StoreFamilies};
 use crate::message::{Direction, Kind};
 
 /// Upper bounds in seconds for what usually takes microseconds.
@@ -65,6 +67,7 @@ pub struct Metrics {
     stores: StoreFamilies,
     /// Of tokens.
     pub auth: AuthFamilies,
+    doors: DoorFamilies,
     /// Log lines that were not written because nobody read them in time.
     pub log_lines_dropped_total: IntCounter,
 }
@@ -206,6 +209,7 @@ impl Metrics {
             )?,
             stores: StoreFamilies::register(r)?,
             auth: AuthFamilies::register(r)?,
+            doors: DoorFamilies::register(r)?,
             log_lines_dropped_total: registered(
                 r,
                 IntCounter::new("log_lines_dropped_total", "Log lines not written because nobody read them in time.")?,
@@ -333,6 +337,12 @@ impl Metrics {
     #[must_use]
     pub fn store(&self, store: &str) -> StoreMetrics {
         self.stores.of(store)
+    }
+
+    /// What the door of a listener counts.
+    #[must_use]
+    pub fn door(&self, listener: &str) -> DoorMetrics {
+        self.doors.of(listener)
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::error::ConnectError;
-use crate::transport::Transport;
+use crate::transport::{Counted, Transport};
 
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
@@ -42,7 +42,8 @@ pub(crate) async fn connect(
     match &address.tls {
         None => Ok(Transport::Tcp(tcp)),
         Some(tls) => {
-            let handshake = TlsConnector::from(Arc::clone(&tls.config)).connect(tls.server_name.clone(), tcp);
+            let handshake =
+                TlsConnector::from(Arc::clone(&tls.config)).connect(tls.server_name.clone(), Counted::new(tcp));
             let stream = timeout_at(end, handshake).await.map_err(late)?.map_err(ConnectError::Tls)?;
             Ok(Transport::Tls(Box::new(stream.into())))
         }

@@ -297,7 +297,8 @@ impl Gateway {
 
 fn addresses(announced: &str, label: &str, scheme: &str) -> Vec<SocketAddr> {
     let lines = announced.lines().filter_map(|line| line.trim().strip_prefix(label));
-    lines.filter_map(|rest| rest.trim().strip_prefix(scheme)?.split('/').next()?.parse().ok()).collect()
+    let url = |rest: &str| rest.trim().replacen("wss://", "ws://", 1);
+    lines.filter_map(|rest| url(rest).strip_prefix(scheme)?.split('/').next()?.parse().ok()).collect()
 }
 
 fn complete(config: &str) -> String {

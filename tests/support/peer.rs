@@ -152,6 +152,13 @@ impl PeerClient {
         Self { script: Script::driven(library.command("client")) }
     }
 
+    /// A client that believes certificates of this authority (a PEM file).
+    pub(crate) fn start_trusting(library: Library, ca: &Path) -> Self {
+        let mut command = library.command("client");
+        command.env("SSL_CERT_FILE", ca).env("NODE_EXTRA_CA_CERTS", ca);
+        Self { script: Script::driven(command) }
+    }
+
     /// Starts a client and connects it.
     pub(crate) fn connected(library: Library, url: &str) -> Self {
         let client = Self::start(library);

@@ -269,7 +269,7 @@ pub(crate) fn header(first_byte: u8, length: u64, masked: bool) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<(Frame, usize)> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<(Frame, usize)> {
     let (&first_byte, rest) = bytes.split_first()?;
     let (&second, rest) = rest.split_first()?;
     let (length, rest) = match second & 0x7F {

@@ -8,6 +8,7 @@ use super::{
         types::{Admin, AdminToken},
     },
     Checker,
+    listener::is_loopback,
 };
 
 /// Each is compared for each request.
@@ -57,7 +58,7 @@ impl Checker<'_> {
 
 /// Who reaches an admin API without tokens may do everything.
 pub(in super::super) fn check_loopback(address: SocketAddr) -> Result<(), &'static str> {
-    if address.ip().to_canonical().is_loopback() {
+    if is_loopback(address) {
         return Ok(());
     }
     Err("accepted; without admin.tokens the admin API has no access control, so write a loopback address, such as \

@@ -1,18 +1,17 @@
-//! `[server]`, `[[listeners]]`, `[health]`, `[log]`.
+//! `[server]`, `[health]`, `[log]`.
 
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
     super::{
         leaf::{At, Table, Workers},
-        raw::{RawConfig, RawHealth, RawListener, RawLog, RawServer},
-        types::{Admin, Listener, Log, Server},
+        raw::{RawConfig, RawHealth, RawLog, RawServer},
+        types::{Admin, Log, Server},
     },
     Checker,
 };
 
 const MAX_WORKERS: usize = 1024;
-const MAX_LISTENERS: usize = 64;
 
 const AN_ADDRESS: &str = "an address; write an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"";
 
@@ -39,17 +38,6 @@ impl Checker<'_> {
                 default
             }
         }
-    }
-
-    pub(super) fn listeners(&mut self, raw: &[At<Table<RawListener>>]) -> Vec<Listener> {
-        if raw.is_empty() {
-            self.refuse_key::<()>(None, "listeners", "missing; write at least one [[listeners]] table with an address");
-        }
-        for at in raw.iter().skip(MAX_LISTENERS) {
-            self.refuse(at, format!("at most {MAX_LISTENERS} listeners are accepted"));
-        }
-        let address = |at: &At<Table<RawListener>>| self.required_address(at, at.value.address.as_ref());
-        raw.iter().filter_map(address).map(|address| Listener { address }).collect()
     }
 
     pub(super) fn health(&mut self, raw: Option<&At<Table<RawHealth>>>) -> Option<SocketAddr> {
@@ -93,7 +81,7 @@ impl Checker<'_> {
         }
     }
 
-    fn required_address<T>(&mut self, table: &At<T>, raw: Option<&At<String>>) -> Option<SocketAddr> {
+    pub(super) fn required_address<T>(&mut self, table: &At<T>, raw: Option<&At<String>>) -> Option<SocketAddr> {
         match raw {
             Some(at) => self.address(at),
             None => {

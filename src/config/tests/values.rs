@@ -325,7 +325,7 @@ fn a_file_is_read_with_paths_relative_to_it() {
 fn one_upstream_needs_no_file() {
     let filters = ["filters/redact.wasm", "filters/authorize.wasm"].map(|file| folder().join(file));
     let config = Config::for_upstream("wss://chat.example.com/v1/", None, None, &filters).unwrap();
-    assert_eq!(config.listeners, [Listener { address: "127.0.0.1:8080".parse().unwrap() }]);
+    assert_eq!(config.listeners, [Listener::at("127.0.0.1:8080".parse().unwrap())]);
     assert_eq!(config.admin.address, "127.0.0.1:9901".parse().unwrap());
     let endpoint = Endpoint { tls: true, host: "chat.example.com".to_owned(), port: 443, base_path: "/v1".to_owned() };
     assert_eq!(config.upstreams["default"], Upstream::with_endpoints(vec![endpoint]));

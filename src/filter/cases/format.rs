@@ -199,6 +199,7 @@ impl Handshake {
             subprotocols: self.subprotocols.clone(),
             client: self.client.0,
             secure: self.secure,
+            client_certificate: None,
             identity: RefCell::new(self.identity.as_ref().map(|IdentityTable(identity)| Rc::new(identity.clone()))),
             last_reason: Arc::default(),
         }

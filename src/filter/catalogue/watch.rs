@@ -1,20 +1,16 @@
 //! The thread that watches files and compiles, at low priority.
 
 use std::{
-    collections::BTreeMap,
-    fs, io,
-    os::unix::fs::MetadataExt,
-    path::PathBuf,
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch as latest;
 
 use super::{
@@ -22,14 +18,11 @@ use super::{
     state::State,
     status::Board,
 };
-use crate::filter::live::Live;
+use crate::{
+    file_watch::{FileWatch, RESCAN, quiet_down},
+    filter::live::Live,
+};
 
-/// Files are looked at this often even when nothing is heard: not every file system tells.
-const RESCAN: Duration = Duration::from_secs(2);
-/// After the first event, so long without another.
-const QUIET: Duration = Duration::from_millis(50);
-/// But no longer than this.
-const NOISE: Duration = Duration::from_millis(500);
 /// Compiling must not slow the workers down; nor may busy workers keep a new filter away for ever. The processes that
 /// compile inherit it from this thread; at the start, before there is anything to slow down, it does not hold.
 const NICENESS: i32 = 5;
@@ -43,8 +36,8 @@ pub(super) fn start(
 ) -> io::Result<Arc<Orders>> {
     let (wake, woken) = sync_channel(1);
     let orders = Arc::new(Orders::new(wake.clone()));
-    let (watcher, directories) = (watcher(wake), BTreeMap::new());
-    let mut watch = Watch { state, publish, board, orders: orders.clone(), watcher, directories };
+    let files = FileWatch::new(wake, "filters");
+    let mut watch = Watch { state, publish, board, orders: orders.clone(), files };
     // Before the caller goes on: what changes from now on is heard.
     watch.follow_directories();
     thread::Builder::new().name("wsgate-filters".to_owned()).spawn(move || {
@@ -59,9 +52,7 @@ struct Watch {
     publish: latest::Sender<Arc<Live>>,
     board: Arc<Board>,
     orders: Arc<Orders>,
-    watcher: Option<RecommendedWatcher>,
-    /// Those that are watched, with device and inode: a directory may be replaced by another.
-    directories: BTreeMap<PathBuf, (u64, u64)>,
+    files: FileWatch,
 }
 
 impl Watch {
@@ -130,55 +121,8 @@ impl Watch {
     }
 
     fn follow_directories(&mut self) {
-        let Some(watcher) = &mut self.watcher else { return };
-        let wanted = self.state.directories();
-        self.directories.retain(|path, _| {
-            let keep = wanted.contains(path);
-            if !keep {
-                // It may be gone altogether.
-                let _ = watcher.unwatch(path);
-            }
-            keep
-        });
-        for path in wanted {
-            let Ok(metadata) = fs::metadata(&path) else { continue };
-            let identity = (metadata.dev(), metadata.ino());
-            if self.directories.get(&path) == Some(&identity) {
-                continue;
-            }
-            let _ = watcher.unwatch(&path);
-            match watcher.watch(&path, RecursiveMode::NonRecursive) {
-                Ok(()) => {
-                    self.directories.insert(path, identity);
-                }
-                Err(error) => {
-                    tracing::debug!(path = %path.display(), "looked at every 2 s instead of watched: {error}")
-                }
-            }
-        }
+        self.files.follow(self.state.directories());
     }
-}
-
-fn watcher(wake: SyncSender<()>) -> Option<RecommendedWatcher> {
-    let heard = move |event: notify::Result<notify::Event>| {
-        // Reading a file is an event too.
-        if !event.is_ok_and(|event| event.kind.is_access()) {
-            // Full: a message is waiting already.
-            let _ = wake.try_send(());
-        }
-    };
-    match notify::recommended_watcher(heard) {
-        Ok(watcher) => Some(watcher),
-        Err(error) => {
-            tracing::warn!("filters are looked at every 2 s instead of watched: {error}");
-            None
-        }
-    }
-}
-
-fn quiet_down(woken: &Receiver<()>) {
-    let end = Instant::now() + NOISE;
-    while Instant::now() < end && woken.recv_timeout(QUIET).is_ok() {}
 }
 
 fn lower_priority() {

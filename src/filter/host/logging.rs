@@ -3,11 +3,13 @@
 use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 
 use super::Host;
-use crate::filter::{
-    Reason,
-    allowance::Allowance,
-    bindings::wsgate::filter::logging::{self, Level},
-    recorder::Recorder,
+use crate::{
+    filter::{
+        Reason,
+        bindings::wsgate::filter::logging::{self, Level},
+        recorder::Recorder,
+    },
+    telemetry::allowance::Allowance,
 };
 
 /// Longest line, in bytes before escaping.

@@ -8,10 +8,9 @@ use crate::{
         Allow,
         pattern::{OriginPattern, TopicPattern, is_topic},
     },
-    filter::allowance::Allowance,
     http_client::Origin,
     store::{Store, Stores},
-    telemetry::metrics::FilterMetrics,
+    telemetry::{allowance::Allowance, metrics::FilterMetrics},
 };
 
 /// Longest name of something denied in a log line.

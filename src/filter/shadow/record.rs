@@ -11,7 +11,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{filter::allowance::Allowance, telemetry::metrics::Metrics};
+use crate::telemetry::{allowance::Allowance, metrics::Metrics};
 
 /// Differences that the admin API shows, the last ones.
 const KEPT_DIFFERENCES: usize = 20;

@@ -9,7 +9,7 @@ const BURST_LINES: f64 = 100.0;
 const LINES_PER_SECOND: f64 = 20.0;
 
 /// Shared by whoever writes lines about one thing.
-pub(super) struct Allowance(Mutex<State>);
+pub struct Allowance(Mutex<State>);
 
 struct State {
     lines: f64,
@@ -18,12 +18,14 @@ struct State {
 }
 
 impl Allowance {
-    pub(super) fn new() -> Self {
+    /// The first lines pass.
+    #[must_use]
+    pub fn new() -> Self {
         Self(Mutex::new(State { lines: BURST_LINES, at: Instant::now(), suppressed: 0 }))
     }
 
     /// How many lines were suppressed since the last one that was not; `None` where this one is to be as well.
-    pub(super) fn take(&self) -> Option<u64> {
+    pub fn take(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let refill = now.duration_since(state.at).as_secs_f64() * LINES_PER_SECOND;
@@ -35,6 +37,12 @@ impl Allowance {
         }
         state.lines -= 1.0;
         Some(std::mem::take(&mut state.suppressed))
+    }
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
