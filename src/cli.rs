@@ -20,6 +20,7 @@ use crate::{
     admin::Tokens,
     auth::{Authenticators, Revocations},
     config::{Config, ConfigErrors, Warning},
+    descriptors,
     door::Door,
     filter::{Memories, check_scripts, compile_script, compile_stdin},
     gateway::{self, GatewayError},
@@ -183,6 +184,7 @@ fn run(arguments: RunArguments) -> ExitCode {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    descriptors::raise_limit();
     let result = gateway::run(config, &metrics);
     // What was logged comes before the error.
     drop(logs);

@@ -127,6 +127,14 @@ impl Door {
         }
     }
 
+    /// A connection was closed because too few file descriptors are left.
+    pub fn turned_away(&self, peer: SocketAddr) {
+        self.metrics.failed("descriptors");
+        if let Some(suppressed) = self.lines.take() {
+            tracing::error!(%peer, suppressed, "a connection is closed: too few file descriptors are left");
+        }
+    }
+
     async fn pass(&self, mut stream: TcpStream, peer: SocketAddr) -> Result<(Transport, Visitor), NotEntered> {
         let mut visitor = Visitor {
             address: peer,

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -27,7 +28,7 @@ use crate::{
     state_dir::StateDir,
     telemetry::metrics::Metrics,
     topic::Hub,
-    upstream::{Upstreams, UpstreamsError},
+    upstream::{Upstreams, UpstreamsError, roots},
     worker::{Shared, Worker},
 };
 
@@ -132,6 +133,7 @@ impl Gateway {
         let shared = Shared {
             routes: Arc::new(RouteTable::new(&config, &limits, metrics)),
             limits: Arc::clone(&limits),
+            service_tls: service_tls(&config)?,
             upstreams: Arc::new(Upstreams::new(&config, metrics)?),
             authenticators: Arc::clone(&authenticators),
             catalogue: Arc::clone(&catalogue),
@@ -288,6 +290,13 @@ impl Signals {
             _ = self.interrupt.recv() => Stop::Now,
         }
     }
+}
+
+/// The machine's root certificates, where a service is asked over `https://`.
+fn service_tls(config: &Config) -> Result<Option<Arc<ClientConfig>>, UpstreamsError> {
+    let services = config.routes.iter().filter_map(|route| route.auth_request.as_ref());
+    let uses_tls = services.into_iter().any(|service| service.url.to_ascii_lowercase().starts_with("https:"));
+    uses_tls.then(roots::native).transpose()
 }
 
 /// Forgets clients that are long gone, on a thread that serves nobody.

@@ -6,6 +6,7 @@ pub mod headers;
 mod forwarded;
 mod identity;
 mod origin;
+mod auth_request;
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,6 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{sync::oneshot, time::Instant};
 use tracing::field::display;
 
+pub use self::auth_request::AuthRequests;
 use self::{
     forwarded::Source,
     headers::{end_to_end, for_filters, switching_protocols, to_upstream},
@@ -64,6 +66,8 @@ pub struct Context {
     pub upstreams: Arc<Upstreams>,
     /// Every `[jwt.*]` table.
     pub authenticators: Arc<Authenticators>,
+    /// Services that are asked about handshakes.
+    pub auth_requests: AuthRequests,
     /// The worker's sessions, and its filter instances.
     pub sessions: Rc<Registry>,
     /// Topics, and the connections of all workers.
@@ -180,6 +184,8 @@ impl<H: 'static> Handshake<H> {
         if let Some(identity) = &identity {
             route.limiter.enter_user(identity, self.source.client.ip(), &mut places)?;
         }
+        let asked = self.context.auth_requests.ask(&route, &self.source, &opening, &mut kept);
+        tokio::time::timeout_at(deadline, asked).await.unwrap_or_else(|_| Err(Refusal::timeout()))?;
         // Before the filters are asked: they may subscribe the connection.
         let postbox = route.filtered.then(|| self.context.hub.enter(&id, &route.limits, &self.context.bell));
         let (chain, admission) = self.admit(&id, &opening, &matched, &kept, identity, deadline).await?;

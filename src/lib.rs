@@ -22,6 +22,7 @@ pub mod transport;
 pub mod state_dir;
 pub mod secret_file;
 pub mod file_watch;
+pub mod descriptors;
 pub mod telemetry;
 pub mod message;
 pub mod identity;

@@ -7,7 +7,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{door::Door, worker::Worker};
+use crate::{descriptors::is_reserved, door::Door, worker::Worker};
 
 /// Accepting pauses for this long, doubled each time, when it fails for want of descriptors or memory.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
@@ -27,6 +27,13 @@ pub async fn accept(
             _ = stopped.wait_for(|stopped| *stopped) => return,
         };
         match accepted {
+            // The others wait in the backlog, and this one learns at once that it should come back later.
+            Ok((stream, peer)) if is_reserved(&stream) => {
+                drop(stream);
+                door.turned_away(peer);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
             Ok((stream, peer)) => {
                 pause = SHORTEST_PAUSE;
                 if let Err(error) = hand_over(stream, peer, &door, &workers).await {

@@ -33,6 +33,8 @@ pub struct Route {
     pub limits: SessionLimits,
     /// How many may connect, and how much they may send.
     pub limiter: Arc<RouteLimiter>,
+    /// Who is asked about each handshake.
+    pub auth_request: Option<config::AuthRequest>,
     /// Has it filters, or a folder for them?
     pub filtered: bool,
     /// May a filter of it send messages to other upstreams?
@@ -109,6 +111,7 @@ impl RouteTable {
                 claims_to_headers: route.claims_to_headers.clone(),
                 allowed_origins: route.allowed_origins.clone(),
                 limits: route.limits,
+                auth_request: route.auth_request.clone(),
                 limiter: limits.route(&route.name, &route.traffic),
                 filtered,
                 may_route: filtered && may_route,

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use rustls::ClientConfig;
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::{mpsc, watch},
@@ -23,7 +24,7 @@ use crate::{
     auth::Authenticators,
     door::Door,
     filter::{Catalogue, Instances, Live},
-    handshake::{self, Context},
+    handshake::{self, AuthRequests, Context},
     limit::Limits,
     route::RouteTable,
     session::Registry,
@@ -58,6 +59,8 @@ pub struct Shared {
     pub upstreams: Arc<Upstreams>,
     /// Every `[jwt.*]` table.
     pub authenticators: Arc<Authenticators>,
+    /// Whom services of `auth_request` have to prove to be; none where none is asked over `https://`.
+    pub service_tls: Option<Arc<ClientConfig>>,
     /// Every filter.
     pub catalogue: Arc<Catalogue>,
     /// Topics, and the connections of all workers.
@@ -146,6 +149,7 @@ async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: wa
         limits: shared.limits,
         upstreams: shared.upstreams,
         authenticators: shared.authenticators,
+        auth_requests: AuthRequests::new(shared.service_tls),
         sessions: Rc::new(Registry::new(live.clone(), instances)),
         hub: shared.hub,
         bell: Doorbell::new(),

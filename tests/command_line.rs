@@ -3,12 +3,14 @@
 use std::{
     fs,
     io::Write,
+    path::Path,
     process::{Command, Output, Stdio},
 };
 
 use crate::support::{
     Gateway, Setup,
     peer::{LIBRARIES, PeerClient, PeerServer, PythonWebsockets},
+    tls::Authority,
     upstream::ECHO,
 };
 
@@ -110,15 +112,39 @@ fn connect_says_why_it_could_not() {
 
 #[test]
 fn every_valid_configuration_of_the_tests_passes_check_and_no_invalid_one_does() {
+    let copy = tempfile::tempdir().unwrap();
+    copy_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs"), copy.path());
+    // Secrets and certificates that full.toml names.
+    let valid = copy.path().join("valid");
+    for name in ["read.token", "operate.token"] {
+        fs::write(valid.join(name), format!("{name} of at least thirty-two bytes").replace(' ', "-")).unwrap();
+    }
+    let (authority, tls) = (Authority::new(), valid.join("tls"));
+    let pair = authority.issue("full");
+    fs::create_dir(&tls).unwrap();
+    for (name, pem) in [("cert.pem", &pair.certificate), ("key.pem", &pair.key), ("clients.pem", &authority.pem())] {
+        fs::write(tls.join(name), pem).unwrap();
+    }
     for (folder, code) in [("valid", 0), ("invalid", 78)] {
-        let folder = format!("{}/tests/configs/{folder}", env!("CARGO_MANIFEST_DIR"));
+        let folder = copy.path().join(folder);
         let entries = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
         let configs: Vec<_> = entries.filter(|path| path.extension().is_some_and(|ext| ext == "toml")).collect();
-        assert!(configs.len() > 2, "{folder}");
+        assert!(configs.len() > 2, "{}", folder.display());
         for config in configs {
             let environment = [("HOST", "localhost"), ("PORT", "8080"), ("TOKEN", "secret"), ("SIZE", "1MiB")];
             let output = wsgate(&["check", "--config"]).arg(&config).envs(environment).output().unwrap();
             assert_eq!(output.status.code(), Some(code), "{}: {output:?}", config.display());
+        }
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        match from.is_dir() {
+            true => copy_folder(&from, &to),
+            false => assert!(fs::copy(from, to).is_ok()),
         }
     }
 }

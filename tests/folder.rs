@@ -239,6 +239,6 @@ fn the_new_code_is_handed_the_state_that_the_old_one_saved() {
     let before = gateway.filter("stamp")["generation"].clone();
     gateway.folder().publish("filters/stamp.wasm", &guest("guest_faulty"));
     published(&gateway, "stamp", &before);
-    let saved = "{\"to_upstream\":0,\"to_client\":0}".len();
+    let saved = "1 {\"to_upstream\":0,\"to_client\":0}".len();
     assert_eq!(say(&mut wire, "resumed"), format!("resumed cause=reload state={saved}"));
 }

@@ -1,7 +1,7 @@
 //! How much may come: connections, handshakes, messages and bytes; what exceeds it, and who notices.
 
 use std::{
-    net::SocketAddr,
+    net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
@@ -19,20 +19,10 @@ fn start(limits: &str) -> Gateway {
     Gateway::start(&format!("{ECHO}[routes.limits]\n{limits}"))
 }
 
-/// A connection from this address of the loopback network.
-fn connect_from(gateway: &Gateway, address: &str) -> Wire {
-    let from: SocketAddr = format!("{address}:0").parse().unwrap();
-    let stream = load::run(async {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind(from).unwrap();
-        socket.connect(gateway.address()).await.unwrap().into_std().unwrap()
-    });
-    stream.set_nonblocking(false).unwrap();
-    Wire::client_of(stream)
-}
-
+/// Asks from this address of the loopback network.
 fn ask(gateway: &Gateway, address: &str) -> (Wire, Response) {
-    let mut wire = connect_from(gateway, address);
+    let from: Ipv4Addr = address.parse().unwrap();
+    let mut wire = Wire::connect_from(from.octets(), gateway.address());
     let response = wire.ask(&wire::request(gateway.address(), "/echo"));
     (wire, response)
 }
@@ -79,6 +69,26 @@ fn an_address_that_has_its_share_leaves_the_others_theirs() {
     assert_eq!(limited(&gateway, "echo", "connections_per_ip", "refuse"), 1.0);
     let labels = [("route", "echo"), ("result", "limited")];
     assert_eq!(gateway.metrics().sum("wsgate_handshakes_total", &labels), 1.0);
+}
+
+#[test]
+fn a_thousand_addresses_of_one_64_share_what_one_address_has() {
+    let listener = "[[listeners]]\naddress = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1\"]\n";
+    let gateway = Gateway::start(&format!("{listener}{ECHO}[routes.limits]\nconnections_per_ip = 20"));
+    let ask_for = |client: String| {
+        let mut lines = wire::request(gateway.address(), "/echo");
+        lines.push(format!("X-Forwarded-For: {client}"));
+        let mut wire = Wire::connect(gateway.address());
+        let status = wire.ask(&lines).status;
+        (status == 101).then_some(wire)
+    };
+    let open: Vec<Wire> = (0..1_000).filter_map(|n| ask_for(format!("2001:db8:0:7:{:x}::{n:x}", n * 61))).collect();
+    assert_eq!(open.len(), 20);
+    assert_eq!(limited(&gateway, "echo", "connections_per_ip", "refuse"), 980.0);
+    assert!(ask_for("2001:db8:0:8::1".to_owned()).is_some(), "the next network has its own");
+    drop(open);
+    gateway.wait_empty();
+    assert!(ask_for("2001:db8:0:7::1".to_owned()).is_some());
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod support;
 
 mod admin;
 mod admin_tokens;
+mod auth_request;
 mod autobahn;
 mod candidates;
 mod closes;
@@ -13,6 +14,7 @@ mod code_cache;
 mod command_line;
 mod compilation;
 mod deadlines;
+mod descriptors;
 mod drain;
 mod examples;
 mod fairness;

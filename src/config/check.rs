@@ -3,6 +3,7 @@
 
 mod admin;
 mod allow;
+mod auth_request;
 mod filter;
 mod header;
 mod jwks;
@@ -11,6 +12,7 @@ mod limits;
 mod listen;
 mod listener;
 mod route;
+mod service;
 mod upstream;
 
 use std::{

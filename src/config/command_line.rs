@@ -104,5 +104,6 @@ fn route(filters: Vec<String>) -> Route {
         allowed_origins: crate::config::pattern::OriginRule::DEFAULT.to_vec(),
         limits: SessionLimits::default(),
         traffic: Default::default(),
+        auth_request: None,
     }
 }

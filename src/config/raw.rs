@@ -3,6 +3,7 @@
 //! The comments on the fields become the descriptions in `docs/wsgate.schema.json`.
 
 mod admin;
+mod auth_request;
 mod jwt;
 mod limits;
 mod listener;
@@ -21,6 +22,7 @@ use super::{
 };
 
 pub(super) use admin::RawAdminToken;
+pub(super) use auth_request::RawAuthRequest;
 pub(super) use jwt::RawJwt;
 pub(super) use limits::{RawByteLimit, RawMessageLimit, RawRate, RawRouteLimits, RawServerLimits};
 pub(super) use listener::{RawListener, RawListenerTls};
@@ -314,6 +316,8 @@ pub(super) struct RawRoute {
     /// A `[jwt.*]` table: a client needs such a token. `none`: it needs none.
     #[schemars(extend("default" = "none"))]
     pub(super) auth: Optional<String>,
+    /// A service that is asked about each handshake, after `auth`.
+    pub(super) auth_request: Optional<Table<RawAuthRequest>>,
     /// Headers of the request that the upstream receives, from claims of the client's token. What the client sent
     /// under these names is removed.
     #[schemars(extend("default" = {}))]

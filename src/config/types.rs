@@ -1,6 +1,7 @@
 //! The validated types: what every other module sees of the configuration.
 
 mod admin;
+mod auth_request;
 mod jwt;
 mod limits;
 mod listener;
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use admin::{Admin, AdminToken, Role};
+pub use auth_request::{AuthRequest, AuthRequestCache};
 pub use jwt::{Jwt, KeySource, TokenSource};
 pub use limits::{ConnectionLimits, LimitAction, LimitBy, RateLimit, RouteLimits};
 pub use listener::{Listener, ListenerTls, TrustedProxies};
@@ -323,6 +325,8 @@ pub struct Route {
     pub limits: SessionLimits,
     /// How many may connect, and how much they may send.
     pub traffic: RouteLimits,
+    /// Who is asked about each handshake.
+    pub auth_request: Option<AuthRequest>,
 }
 
 impl Route {

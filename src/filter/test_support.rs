@@ -172,6 +172,7 @@ impl Bed {
             allowed_origins: crate::config::pattern::OriginRule::DEFAULT.to_vec(),
             limits: SessionLimits { ping_interval: None, ..SessionLimits::default() },
             traffic: Default::default(),
+            auth_request: None,
         });
         self
     }

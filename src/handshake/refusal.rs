@@ -217,6 +217,21 @@ impl Refusal {
         refusal
     }
 
+    /// 401 or 403, as the service of `auth_request` gave it.
+    pub(super) fn of_service(status: StatusCode, headers: Vec<(HeaderName, HeaderValue)>, body: Vec<u8>) -> Self {
+        let result = match status {
+            StatusCode::UNAUTHORIZED => HandshakeResult::Unauthorized,
+            _ => HandshakeResult::Forbidden,
+        };
+        let mut refusal = Self::problem(result, status, None);
+        let has_body = !body.is_empty();
+        refusal.headers = headers.into_iter().filter(|(name, _)| has_body || !DESCRIBE_A_BODY.contains(name)).collect();
+        if has_body {
+            refusal.body = RefusalBody::Foreign(body.into());
+        }
+        refusal
+    }
+
     /// An upstream's answer, as far as it is safe to pass on.
     fn of_upstream(answer: Answer) -> Self {
         let mut refusal = Self::problem(HandshakeResult::UpstreamAnswered, answer.status, None);
@@ -282,7 +297,7 @@ impl From<DialError> for Refusal {
 impl From<Limit> for Refusal {
     fn from(limit: Limit) -> Self {
         match limit.is_of_the_client() {
-            true => Self::problem(HandshakeResult::Limited, StatusCode::TOO_MANY_REQUESTS, None),
+            true => Self::limited(),
             false => Self::unavailable(),
         }
     }

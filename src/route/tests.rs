@@ -20,6 +20,7 @@ fn table(routes: &[(&str, &str, &str, &str)]) -> RouteTable {
             allowed_origins: crate::config::pattern::OriginRule::DEFAULT.to_vec(),
             limits: SessionLimits::default(),
             traffic: Default::default(),
+            auth_request: None,
         }
     };
     let routes: Vec<_> = routes.iter().map(route).collect();

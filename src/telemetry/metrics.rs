@@ -258,6 +258,7 @@ impl Metrics {
             queue_bytes: self.queue_bytes.with_label_values(&[route]),
             closes_total: self.closes_total.clone(),
             handshakes_total: self.handshakes_total.clone(),
+            auth_requests_total: self.auth.requests(),
         }
     }
 

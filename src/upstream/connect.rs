@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -10,7 +11,10 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::error::ConnectError;
-use crate::transport::{Counted, Transport};
+use crate::{
+    descriptors::is_reserved,
+    transport::{Counted, Transport},
+};
 
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
@@ -63,6 +67,7 @@ async fn tcp(addresses: &[SocketAddr], end: Instant) -> Result<TcpStream, Connec
         let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
         let share = end.saturating_duration_since(now) / left;
         failed = match timeout_at(now + share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) if is_reserved(&stream) => ConnectError::Tcp(Errno::MFILE.into()),
             Ok(Ok(stream)) => match stream.set_nodelay(true) {
                 Ok(()) => return Ok(stream),
                 Err(error) => ConnectError::Tcp(error),

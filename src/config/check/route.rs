@@ -88,6 +88,7 @@ impl Checker<'_> {
         let subprotocols = raw.subprotocols.as_ref().map(|raw| self.subprotocols(raw));
         let request_headers = self.header_edits(&raw.request_headers);
         let auth = self.auth(raw);
+        let auth_request = self.auth_request(raw.auth_request.as_ref());
         let claims_to_headers = self.claims_to_headers(raw);
         let allowed_origins = self.allowed_origins(raw);
         let limits = self.limits(at);
@@ -107,6 +108,7 @@ impl Checker<'_> {
             allowed_origins,
             limits,
             traffic,
+            auth_request,
         };
         Some((raw.path.as_ref()?, route))
     }

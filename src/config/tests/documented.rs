@@ -65,7 +65,7 @@ fn the_schema_names_the_defaults_that_the_code_has() {
 }
 
 #[test]
-fn the_schema_names_the_defaults_of_rates() {
+fn the_schema_names_the_defaults_of_optional_tables() {
     let route = |messages: &str, bytes: &str| {
         let limits = format!(
             "[routes.limits]\nmessages = {{ rate = '5/s', {messages} }}\nbytes = {{ rate = '1MiB/s', {bytes} }}\n"
@@ -80,6 +80,15 @@ fn the_schema_names_the_defaults_of_rates() {
         let named = named.filter(|(_, default)| *default != OTHER && *default != REQUIRED);
         named.map(|(key, default)| format!("{key} = {default}")).collect::<Vec<_>>().join(", ")
     };
+    let asked = |more: &str| {
+        let service = format!("auth_request = {{ url = 'https://a', {more} }}\n");
+        let text =
+            format!("[[listeners]]\naddress = '127.0.0.1:1'\n[[routes]]\npath = '/a'\ntarget = 'echo'\n{service}");
+        read(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}")).0
+    };
+    let service = defaults("auth_request.");
+    assert!(service.matches('=').count() == 4, "{service}");
+    assert_eq!(asked(&service), asked(""));
     let (messages, bytes) = (defaults("limits.messages."), defaults("limits.bytes."));
     assert!(messages.matches('=').count() == 3 && bytes.matches('=').count() == 3, "{messages}; {bytes}");
     assert_eq!(route(&messages, &bytes), route("", ""));
@@ -182,7 +191,9 @@ fn defaults_of(keys: &[Key], table: &str) -> toml::Table {
         }
         let (outer, key) = key.split_once('.').unwrap_or(("", key));
         // Keys of a table that is not there by default say what they are where it is.
-        if key.contains('.') {
+        let of_it = |other: &str| !outer.is_empty() && other.starts_with(&format!("{outer}."));
+        let optional = keys.iter().any(|(owner, other, default)| owner == table && of_it(other) && default == REQUIRED);
+        if key.contains('.') || (optional && outer != "limits") {
             continue;
         }
         let parsed: toml::Table = format!("value = {default}").parse().unwrap();

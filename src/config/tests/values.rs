@@ -72,6 +72,7 @@ fn a_minimal_file_has_the_documented_defaults() {
         allowed_origins: crate::config::pattern::OriginRule::DEFAULT.to_vec(),
         limits,
         traffic: RouteLimits::default(),
+        auth_request: None,
     };
     assert_eq!(config.routes, [route]);
 }
@@ -229,6 +230,12 @@ fn every_key_of_a_route_reaches_its_place() {
                 code: 4008,
             }),
         },
+        auth_request: Some(AuthRequest {
+            url: "https://authz.internal/check".to_owned(),
+            timeout: seconds(1),
+            copy_headers: vec![http::HeaderName::from_static("x-tenant")],
+            cache: Some(AuthRequestCache { lasts: seconds(10), by: vec![http::header::COOKIE] }),
+        }),
     };
     assert_eq!(chat, &expected);
     let folder = ChainSource::Folder {

@@ -8,6 +8,7 @@ use super::{counters, gauges, registered};
 pub struct AuthFamilies {
     key_loads_total: IntCounterVec,
     keys_timestamp_seconds: IntGaugeVec,
+    requests_total: IntCounterVec,
     revocations: RevocationMetrics,
 }
 
@@ -26,6 +27,12 @@ impl AuthFamilies {
                 refreshes: revoked.with_label_values(&["refresh"]),
                 connections: revoked.with_label_values(&["connection"]),
             },
+            requests_total: counters(
+                r,
+                "auth_requests_total",
+                "Handshakes about which a service was to be asked: it was, or its earlier answer counts.",
+                &["route", "result"],
+            )?,
             key_loads_total: counters(
                 r,
                 "jwt_key_loads_total",
@@ -45,6 +52,10 @@ impl AuthFamilies {
     #[must_use]
     pub fn revocations(&self) -> RevocationMetrics {
         self.revocations.clone()
+    }
+
+    pub(super) fn requests(&self) -> IntCounterVec {
+        self.requests_total.clone()
     }
 
     /// What the keys of a table count.

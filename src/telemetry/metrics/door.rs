@@ -18,7 +18,7 @@ impl DoorFamilies {
             failures_total: counters(
                 r,
                 "listener_failures_total",
-                "Connections closed before any request: no PROXY header, no TLS.",
+                "Connections closed before any request: no PROXY header, no TLS, no descriptors left.",
                 &["listener", "reason"],
             )?,
             handshake_duration_seconds: histograms(

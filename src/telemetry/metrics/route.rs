@@ -26,6 +26,7 @@ pub struct RouteMetrics {
     pub queue_bytes: IntGauge,
     pub(super) closes_total: IntCounterVec,
     pub(super) handshakes_total: IntCounterVec,
+    pub(super) auth_requests_total: IntCounterVec,
 }
 
 impl RouteMetrics {
@@ -39,6 +40,11 @@ impl RouteMetrics {
             _ => "other".to_owned(),
         };
         self.closes_total.with_label_values(&[self.route.as_str(), &code, by]).inc();
+    }
+
+    /// Counts a question to the service of `auth_request`: `asked`, or `cached`.
+    pub fn auth_request(&self, result: &'static str) {
+        self.auth_requests_total.with_label_values(&[self.route.as_str(), result]).inc();
     }
 
     /// Counts an answered opening request.
