@@ -57,7 +57,9 @@ impl State {
         for old in gone {
             let same_place =
                 |new: &&Key| new.name == old.name && new.role == old.role && new.path.parent() == old.path.parent();
-            let new = wanted.iter().filter(same_place).find(|new| !self.sources.contains_key(*new));
+            // The new file may be known already, as one that was refused while the old one was there: what served goes on.
+            let serves = |key: &Key| self.sources.get(key).is_some_and(|source| source.current.is_some());
+            let new = wanted.iter().filter(same_place).find(|new| !serves(new));
             if let Some(new) = new
                 && let Some(mut source) = self.sources.remove(&old)
             {
@@ -98,12 +100,14 @@ impl State {
     }
 
     /// Where a filter without a file of its own has it: a script may take the place of a component, and the other way
-    /// round. Where there are both, it is the one that is known.
+    /// round. Where there are both, it is the one that serves, whatever else is known of the other.
     fn place_of(&self, name: &str) -> PathBuf {
         let place = filter_file(&self.config.server.filter_dir, name);
         let twin = twin(&place);
-        let known = |path: &PathBuf| self.sources.contains_key(&Key::main(name, path.clone()));
-        if known(&twin) && !known(&place) && twin.is_file() { twin } else { place }
+        let serves = |path: &PathBuf| {
+            self.sources.get(&Key::main(name, path.clone())).is_some_and(|source| source.current.is_some())
+        };
+        if serves(&twin) && !serves(&place) && twin.is_file() { twin } else { place }
     }
 
     /// The other file of the same name in `filter_dir`: nothing says which of the two is meant.

@@ -9,7 +9,7 @@ use crate::{
     filter::{
         Chain, Closer, Migration,
         generation::Generation,
-        live::ChainSpec,
+        live::{ChainSpec, Lacking},
         test_support::{Bed, Started, Worker, hear, say, until},
     },
     message::CloseFrame,
@@ -65,6 +65,19 @@ async fn moved(chain: &Chain, to: &Arc<ChainSpec>) -> Chain {
         Migration::Kept => panic!("kept"),
         Migration::Close { frame, .. } => panic!("{frame:?}"),
     }
+}
+
+#[test]
+fn a_chain_that_lacks_a_filter_is_not_moved_to() {
+    with(&[stamp("v1")], async |_, worker, g| {
+        let chain = open(worker, &[&g[0]]).await;
+        let limits = Bed::new().route(&[]).config.routes[0].limits;
+        let control = g[0].control().clone();
+        let lacking = Lacking { filter: "gone".into(), control };
+        let to = Arc::new(ChainSpec::new(Vec::new(), vec![lacking], &limits));
+        assert!(matches!(chain.migrate(to).await, Migration::Kept));
+        assert_eq!(hear(&chain, "m").await, "pass m #1 v1");
+    });
 }
 
 #[test]
