@@ -281,7 +281,8 @@ impl<H: 'static> Handshake<H> {
             return Ok((HeldChain(None), Admission::default()));
         }
         let instances = Rc::clone(self.context.sessions.instances());
-        let spec = instances.live().chain(&matched.route.name);
+        // A reload may be taking the route away.
+        let spec = instances.live().chain_of(&matched.route.name).ok_or_else(Refusal::unavailable)?;
         let request = Rc::new(OpeningRequest {
             connection: id.to_owned(),
             route: matched.route.name.clone(),

@@ -12,7 +12,7 @@ mod direct;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -95,8 +95,8 @@ impl CallError {
 /// The clients of all runtimes. One a process. A connection belongs to the runtime that polls it, so each worker has a
 /// client of its own.
 pub struct Clients {
-    /// `None` where no filter may use `https://`.
-    tls: Option<Arc<ClientConfig>>,
+    /// Not there as long as no filter may use `https://`.
+    tls: Arc<OnceLock<Arc<ClientConfig>>>,
     by_runtime: Mutex<HashMap<runtime::Id, Weak<Client>>>,
 }
 
@@ -106,14 +106,27 @@ impl Clients {
     /// # Errors
     /// There are none.
     pub fn new(config: &Config) -> Result<Self, UpstreamsError> {
+        let clients = Self::trusting(None);
+        clients.follow(config)?;
+        Ok(clients)
+    }
+
+    /// The same for a configuration that takes the place of the one before.
+    ///
+    /// # Errors
+    /// As [`Clients::new`].
+    pub fn follow(&self, config: &Config) -> Result<(), UpstreamsError> {
         let uses_tls = config.filters.values().flat_map(|filter| &filter.allow.http).any(|origin| origin.tls);
-        Ok(Self::trusting(if uses_tls { Some(roots::native()?) } else { None }))
+        if uses_tls && self.tls.get().is_none() {
+            let _ = self.tls.set(roots::native()?);
+        }
+        Ok(())
     }
 
     /// Trusts what this says.
     #[must_use]
     pub fn trusting(tls: Option<Arc<ClientConfig>>) -> Self {
-        Self { tls, by_runtime: Mutex::default() }
+        Self { tls: known(tls), by_runtime: Mutex::default() }
     }
 
     /// How a filter calls from the runtime that this is called in. The runtime's connections are kept for as long as
@@ -133,9 +146,13 @@ impl Clients {
     }
 }
 
+fn known(tls: Option<Arc<ClientConfig>>) -> Arc<OnceLock<Arc<ClientConfig>>> {
+    Arc::new(tls.map_or_else(OnceLock::new, OnceLock::from))
+}
+
 /// The connections of one runtime.
 struct Client {
-    tls: Option<Arc<ClientConfig>>,
+    tls: Arc<OnceLock<Arc<ClientConfig>>>,
     idle: Mutex<Idle>,
     /// Calls under way, by filter.
     calls: Mutex<HashMap<Arc<str>, Weak<AtomicUsize>>>,

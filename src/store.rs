@@ -12,7 +12,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use bytes::Bytes;
@@ -97,10 +97,18 @@ pub enum StoreError {
 
 /// Every store by name. One a process.
 #[derive(Default)]
-pub struct Stores {
-    by_name: BTreeMap<String, Arc<Store>>,
+pub struct Stores(Mutex<Open>);
+
+#[derive(Default)]
+struct Open {
+    by_name: BTreeMap<String, Known>,
     /// Stopped when the stores are dropped.
-    _sweeper: Option<Sweeper>,
+    sweeper: Option<Sweeper>,
+}
+
+struct Known {
+    store: Arc<Store>,
+    embedded: Arc<Embedded>,
 }
 
 impl Stores {
@@ -109,27 +117,52 @@ impl Stores {
     /// # Errors
     /// The thread that removes what expired cannot be started.
     pub fn new(config: &Config, metrics: &Metrics) -> io::Result<Self> {
+        let stores = Self::default();
+        stores.follow(config, metrics)?;
+        Ok(stores)
+    }
+
+    /// The same for a configuration that takes the place of the one before: stores that are there keep their entries,
+    /// also those that it does not name, which a later one may.
+    ///
+    /// # Errors
+    /// As [`Stores::new`].
+    pub fn follow(&self, config: &Config, metrics: &Metrics) -> io::Result<()> {
         let granted = config.filters.values().flat_map(|filter| &filter.allow.key_value);
         let names: BTreeSet<&String> = config.stores.keys().chain(granted).collect();
+        let mut open = self.open();
         if names.is_empty() {
-            return Ok(Self::default());
+            return Ok(());
         }
-        let sweeper = Sweeper::start()?;
-        let store = |name: &String| {
+        let Open { by_name, sweeper } = &mut *open;
+        let sweeper = match sweeper {
+            Some(sweeper) => sweeper,
+            None => sweeper.insert(Sweeper::start()?),
+        };
+        for name in names {
             let config::Store { max_size_bytes } = config.stores.get(name).copied().unwrap_or_default();
+            if let Some(known) = by_name.get(name) {
+                known.embedded.set_max_bytes(max_size_bytes);
+                continue;
+            }
             let metrics = metrics.store(name);
             let embedded = Arc::new(Embedded::new(max_size_bytes, metrics.clone(), sweeper.waker()));
             sweeper.add(&embedded);
-            (name.clone(), Arc::new(Store::new(embedded, metrics)))
-        };
-        let by_name = names.into_iter().map(store).collect();
-        Ok(Self { by_name, _sweeper: Some(sweeper) })
+            let store = Arc::new(Store::new(embedded.clone(), metrics));
+            by_name.insert(name.clone(), Known { store, embedded });
+        }
+        Ok(())
     }
 
     /// The store of this name, which is there for every name that a filter is allowed.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Arc<Store>> {
-        self.by_name.get(name)
+    pub fn get(&self, name: &str) -> Option<Arc<Store>> {
+        self.open().by_name.get(name).map(|known| known.store.clone())
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        // A store is added whole or not at all.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -19,7 +19,10 @@ use std::{
     cell::Cell,
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use crate::{
@@ -94,7 +97,7 @@ pub struct Dismissal {
 pub struct Hub {
     directory: Sharded<HashMap<Arc<str>, Arc<Mailbox>>>,
     table: Table,
-    max_message_bytes: usize,
+    max_message_bytes: AtomicUsize,
     metrics: TopicMetrics,
 }
 
@@ -103,13 +106,23 @@ impl Hub {
     #[must_use]
     pub fn new(max_message_bytes: usize, metrics: TopicMetrics) -> Arc<Self> {
         let table = Table::new(metrics.clone());
-        Arc::new(Self { directory: Sharded::new(), table, max_message_bytes, metrics })
+        Arc::new(Self {
+            directory: Sharded::new(),
+            table,
+            max_message_bytes: AtomicUsize::new(max_message_bytes),
+            metrics,
+        })
     }
 
     /// No subscriber could get a larger message.
     #[must_use]
     pub fn max_message_bytes(&self) -> usize {
-        self.max_message_bytes
+        self.max_message_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Some route's clients may get messages of this size from now on. Those who may get larger ones stay.
+    pub fn accept_messages_of(&self, bytes: usize) {
+        self.max_message_bytes.fetch_max(bytes, Ordering::Relaxed);
     }
 
     /// A connection is about to open on the worker that listens to this bell. It can be subscribed and sent to from now

@@ -12,6 +12,7 @@ mod chains;
 mod status;
 mod watch;
 mod check;
+mod configure;
 
 use std::{
     path::PathBuf,
@@ -155,7 +156,7 @@ impl Catalogue {
         hub: &Arc<Hub>,
     ) -> Result<Self, LoadError> {
         let engine = Engine::new(config, metrics, compiler, hub)?;
-        if config.server.state_dir.is_some() || config.routes.iter().any(|route| route.filters.is_used()) {
+        if may_compile(config) {
             // Even if all are in the cache: what is dropped in later will not be.
             engine.compiler().try_out(&engine).map_err(LoadError::Compiler)?;
         }
@@ -202,6 +203,17 @@ impl Catalogue {
         Ok(before)
     }
 
+    /// Loads the filters of another configuration, which takes the place of the one before: its chains are published,
+    /// and open sessions move. Takes as long as compiling does.
+    ///
+    /// # Errors
+    /// As [`Catalogue::start`]; then nothing changed.
+    pub async fn configure(&self, config: Arc<Config>) -> Result<(), LoadError> {
+        let (answer, answered) = oneshot::channel();
+        self.orders.give(Order::Configure { config, answer }).map_err(|error| LoadError::Engine(error.into()))?;
+        answered.await.unwrap_or_else(|error| Err(LoadError::Engine(error.into())))
+    }
+
     /// Goes back to the generation that served before; open sessions move, and what served is not loaded again.
     ///
     /// # Errors
@@ -235,6 +247,11 @@ impl Catalogue {
     pub fn ready(&self) -> bool {
         self.board.ready()
     }
+}
+
+/// Will filters be compiled?
+fn may_compile(config: &Config) -> bool {
+    config.server.state_dir.is_some() || config.routes.iter().any(|route| route.filters.is_used())
 }
 
 impl Drop for Catalogue {

@@ -89,6 +89,12 @@ impl Settings {
         }
     }
 
+    /// Would they make the same generation of the same code?
+    pub(super) fn same(&self, other: &Self) -> bool {
+        let nothing = Digest256([0; 32]);
+        self.digest(&nothing) == other.digest(&nothing)
+    }
+
     /// Which generation this code makes under these settings.
     pub(super) fn digest(&self, code: &Digest256) -> Digest256 {
         let mut hash = Sha256::new();

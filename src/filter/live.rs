@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     fmt,
-    sync::{Arc, LazyLock},
+    sync::Arc,
 };
 
 use super::{
@@ -198,11 +198,16 @@ impl Live {
         Self { chains: chains.collect() }
     }
 
-    /// The chain of a route; an empty one where the route has no filters or is unknown.
+    /// The chain of a route, empty where it has no filters; `None` where it is not a route any more. That is no reason
+    /// to go on without the filters that it had.
     #[must_use]
-    pub fn chain(&self, route: &str) -> Arc<ChainSpec> {
-        static EMPTY: LazyLock<Arc<ChainSpec>> = LazyLock::new(Arc::default);
-        self.chains.get(route).unwrap_or(&EMPTY).clone()
+    pub fn chain_of(&self, route: &str) -> Option<Arc<ChainSpec>> {
+        self.chains.get(route).cloned()
+    }
+
+    /// The same where the route is known to be there.
+    pub(super) fn chain(&self, route: &str) -> Arc<ChainSpec> {
+        self.chain_of(route).unwrap_or_default()
     }
 
     /// Every generation that some chain has, once.

@@ -5,6 +5,7 @@ mod canary;
 mod candidate_faults;
 mod catalogue;
 mod compiled;
+mod configure;
 mod faults;
 mod folder;
 mod http;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 
-use super::{CallError, Client, RESPONSE_BODY_BYTES, Request, Response, exchange::exchange};
+use super::{CallError, Client, RESPONSE_BODY_BYTES, Request, Response, exchange::exchange, known};
 
 /// The gateway's own way out of one runtime.
 pub struct Direct(Arc<Client>);
@@ -14,7 +14,7 @@ impl Direct {
     /// Trusts what this says; `None` where only `http://` is used.
     #[must_use]
     pub fn new(tls: Option<Arc<ClientConfig>>) -> Self {
-        Self(Arc::new(Client { tls, idle: Default::default(), calls: Default::default() }))
+        Self(Arc::new(Client { tls: known(tls), idle: Default::default(), calls: Default::default() }))
     }
 
     /// Sends a request and waits for the whole response, which may have a body of `max_body_bytes`. Dropping the future

@@ -90,7 +90,7 @@ async fn respond(
 
 /// A new connection. It is closed when its sender is dropped.
 async fn open(client: &Client, origin: &Origin, end: Instant) -> Result<Sender, CallError> {
-    let tls = match (origin.tls, &client.tls) {
+    let tls = match (origin.tls, client.tls.get()) {
         (false, _) => None,
         (true, None) => return Err(CallError::Unavailable("there are no root certificates".to_owned())),
         (true, Some(config)) => {

@@ -86,7 +86,7 @@ impl Filters {
             return;
         }
         self.seen_revision = revision;
-        let live = instances.live().chain(route);
+        let live = instances.live().chain_of(route).unwrap_or_else(|| chain.spec().clone());
         if !chain.is_settled(&live) {
             self.wanted = Some(live);
         } else {

@@ -59,6 +59,10 @@ impl Embedded {
         }
     }
 
+    pub(super) fn set_max_bytes(&self, bytes: usize) {
+        self.account.set_max_bytes(bytes);
+    }
+
     pub(super) fn now(&self) -> Time {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

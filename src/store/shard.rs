@@ -39,7 +39,7 @@ struct Slot {
 
 /// Counts of a whole store, shared by its shards.
 pub(super) struct Account {
-    pub(super) max_bytes: usize,
+    max_bytes: AtomicUsize,
     used_bytes: AtomicUsize,
     /// Entries that have a deadline.
     expiring: AtomicUsize,
@@ -51,11 +51,21 @@ pub(super) struct FirstExpiring(pub(super) bool);
 
 impl Account {
     pub(super) fn new(max_bytes: usize, metrics: StoreMetrics) -> Self {
-        Self { max_bytes, used_bytes: AtomicUsize::new(0), expiring: AtomicUsize::new(0), metrics }
+        Self {
+            max_bytes: AtomicUsize::new(max_bytes),
+            used_bytes: AtomicUsize::new(0),
+            expiring: AtomicUsize::new(0),
+            metrics,
+        }
     }
 
     pub(super) fn expiring(&self) -> usize {
         self.expiring.load(Ordering::SeqCst)
+    }
+
+    /// Another bound. What is above it stays, and nothing is added until there is room.
+    pub(super) fn set_max_bytes(&self, bytes: usize) {
+        self.max_bytes.store(bytes, Ordering::Relaxed);
     }
 
     #[cfg(test)]
@@ -66,10 +76,10 @@ impl Account {
     /// Makes `before` bytes `after`, if there is room.
     fn resize(&self, before: usize, after: usize) -> Result<(), StoreError> {
         if after > before {
-            let more = after - before;
-            let reserve = |used: usize| used.checked_add(more).filter(|&used| used <= self.max_bytes);
+            let (more, limit) = (after - before, self.max_bytes.load(Ordering::Relaxed));
+            let reserve = |used: usize| used.checked_add(more).filter(|&used| used <= limit);
             let reserved = self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve);
-            reserved.map_err(|_| StoreError::Full { wanted: more, limit: self.max_bytes })?;
+            reserved.map_err(|_| StoreError::Full { wanted: more, limit })?;
         } else if before > after {
             self.used_bytes.fetch_sub(before - after, Ordering::Relaxed);
         } else {

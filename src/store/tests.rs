@@ -62,7 +62,7 @@ fn a_store_is_there_that_has_a_table_or_that_a_filter_may_use() {
 fn stores_do_not_share_keys() {
     let stores = stores(&["a", "b"], &[], &Metrics::new().unwrap());
     now(stores.get("a").unwrap().set("k", b"1".to_vec(), None)).unwrap();
-    assert_eq!(value(stores.get("b").unwrap(), "k"), None);
+    assert_eq!(value(&stores.get("b").unwrap(), "k"), None);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn what_expired_goes_without_being_asked_for() {
 fn the_sweeper_ends_with_the_stores() {
     let (stores, store, _) = one(1 << 20);
     now(store.set("k", vec![], Some(60_000))).unwrap();
-    let sweeper = stores._sweeper.as_ref().unwrap().waker();
+    let sweeper = stores.open().sweeper.as_ref().unwrap().waker();
     drop(stores);
     until("its thread is gone", || sweeper.users() == 2);
 }

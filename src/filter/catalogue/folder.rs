@@ -24,6 +24,7 @@ pub(super) struct Folder {
 }
 
 /// One filter of a folder.
+#[derive(Clone)]
 pub(super) struct Entry {
     pub(super) file_name: String,
     /// When its file was first found gone.
@@ -53,6 +54,23 @@ impl Folder {
         self.grace = self.grace.max(grace);
     }
 
+    /// Goes on where this one was: what it had loaded, and when files were found gone.
+    pub(super) fn take_over(&mut self, before: &Self) {
+        self.entries = before.entries.clone();
+        self.error.clone_from(&before.error);
+    }
+
+    /// A filter without which its route must not serve, and which is not there.
+    ///
+    /// # Errors
+    /// The first one.
+    pub(super) fn check_required(&self) -> Result<(), LoadError> {
+        match self.required.iter().find(|name| !self.entries.contains_key(*name)) {
+            Some(filter) => Err(LoadError::Required { path: self.path.clone(), filter: filter.clone() }),
+            None => Ok(()),
+        }
+    }
+
     /// The first look.
     ///
     /// # Errors
@@ -60,11 +78,8 @@ impl Folder {
     pub(super) fn start(&mut self) -> Result<(), LoadError> {
         let files = filter_files(&self.path).map_err(|source| LoadError::Folder { path: self.path.clone(), source })?;
         let named = self.named(files)?;
-        if let Some(filter) = self.required.iter().find(|name| !named.contains_key(*name)) {
-            return Err(LoadError::Required { path: self.path.clone(), filter: filter.clone() });
-        }
         self.take(named, Instant::now());
-        Ok(())
+        self.check_required()
     }
 
     /// Looks what changed. A folder that is empty or cannot be read changes nothing.

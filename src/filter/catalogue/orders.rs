@@ -3,15 +3,15 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         mpsc::{SyncSender, TrySendError},
     },
 };
 
 use tokio::sync::oneshot;
 
-use super::rollback::RolledBack;
-use crate::filter::compile::NotAFilter;
+use super::{LoadError, rollback::RolledBack};
+use crate::{config::Config, filter::compile::NotAFilter};
 
 /// Orders that wait while a file is compiled; more are refused.
 const WAITING: usize = 16;
@@ -46,6 +46,8 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, OrderError>>;
 
 /// Something to do.
 pub(super) enum Order {
+    /// Another configuration takes the place of the one before, or nothing changes.
+    Configure { config: Arc<Config>, answer: oneshot::Sender<Result<(), LoadError>> },
     /// Go back to what served before.
     RollBack { filter: String, answer: Answer<Vec<RolledBack>> },
     /// A content may be loaded again. Answers whether a restart will know.

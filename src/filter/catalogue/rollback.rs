@@ -8,7 +8,7 @@ use super::{orders::OrderError, quarantine::Quarantine, source::Source};
 use crate::filter::{
     compile,
     engine::{Code, Engine},
-    generation::{Digest256, Generation, Role},
+    generation::{Digest256, Generation, Role, Settings},
 };
 
 /// Generations that a rollback can go back through, one after the other. Their code stays in memory, of which a filter in
@@ -42,6 +42,11 @@ impl Good {
     pub(super) fn new(generation: &Generation, wasm_bytes: usize) -> Self {
         let (digest, content) = (*generation.digest(), *generation.content());
         Self { digest, content, code: generation.code().clone(), wasm_bytes }
+    }
+
+    /// It would be made with these settings now.
+    pub(super) fn follow(&mut self, settings: &Settings) {
+        self.digest = settings.digest(&self.content);
     }
 }
 

@@ -71,6 +71,14 @@ pub(super) enum Checked {
     Again(Duration),
 }
 
+/// Other settings for a file that is known.
+pub(super) struct Settled {
+    settings: Settings,
+    pin: Option<Digest256>,
+    /// What serves with them, where something does.
+    generation: Option<Arc<Generation>>,
+}
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Fingerprint {
     device: u64,
@@ -153,6 +161,52 @@ impl Source {
             self.refuse(&source, code);
             LoadError::NotAFilter { filter: self.name.to_string(), file: self.path.clone(), source }
         })
+    }
+
+    /// What serves, made anew with these settings. `None`: they are those that it has, or nothing serves yet and the next
+    /// load will use them.
+    ///
+    /// # Errors
+    /// It does not start with them, or is not the content that they accept.
+    pub(super) fn try_settings(
+        &self,
+        engine: &Arc<Engine>,
+        settings: Settings,
+        pin: Option<Digest256>,
+    ) -> Result<Option<Settled>, LoadError> {
+        if settings.same(&self.settings) && pin == self.pin {
+            return Ok(None);
+        }
+        let Some(current) = &self.current else { return Ok(Some(Settled { settings, pin, generation: None })) };
+        let refused = |source| LoadError::NotAFilter { filter: self.name.to_string(), file: self.path.clone(), source };
+        if pin.is_some_and(|pin| pin != *current.content()) {
+            return Err(refused(NotAFilter::Pin(current.content().hex())));
+        }
+        if settings.same(&self.settings) {
+            return Ok(Some(Settled { settings, pin, generation: None }));
+        }
+        let (content, code) = (*current.content(), current.code().clone());
+        let revived = compile::revive(engine, &self.name, self.role, content, settings.clone(), code);
+        let generation = revived.map_err(refused)?;
+        // It is still the one that a rollback went back to.
+        generation.set_restored(current.is_restored());
+        Ok(Some(Settled { settings, pin, generation: Some(generation) }))
+    }
+
+    /// Goes on with these settings.
+    pub(super) fn adopt(&mut self, settled: Settled) {
+        let Settled { settings, pin, generation } = settled;
+        // A rollback goes back to other code, not to other settings.
+        self.history.iter_mut().for_each(|good| good.follow(&settings));
+        self.settings = settings;
+        self.pin = pin;
+        // With other settings a file may be accepted that was not.
+        self.refused = None;
+        self.seen = None;
+        if let Some(generation) = generation {
+            tracing::info!(filter = &*self.label, generation = generation.digest().short(), "filter settings changed");
+            self.publish(generation, self.wasm_bytes);
+        }
     }
 
     /// Looks whether the file changed, and loads it if it did.

@@ -41,7 +41,7 @@ pub(super) struct State {
     pub(super) config: Arc<Config>,
     pub(super) sources: BTreeMap<Key, Source>,
     pub(super) folders: BTreeMap<PathBuf, Folder>,
-    quarantine: Quarantine,
+    pub(super) quarantine: Quarantine,
     pub(super) live: Live,
 }
 
@@ -56,15 +56,7 @@ pub(super) struct Scanned {
 impl State {
     pub(super) fn new(engine: Arc<Engine>, config: &Arc<Config>) -> Result<Self, LoadError> {
         let quarantine = Quarantine::open(config.server.state_dir.as_deref())?;
-        let candidates = || config.filters.values().flat_map(|filter| [&filter.canary, &filter.shadow]).flatten();
-        let mut folders = BTreeMap::<PathBuf, Folder>::new();
-        for route in &config.routes {
-            if let ChainSource::Folder { path, required, removal_grace } = &route.filters {
-                let files = candidates().map(|candidate| &candidate.file);
-                let folder = folders.entry(path.clone()).or_insert_with(|| Folder::new(path.clone(), files));
-                folder.require(required, *removal_grace);
-            }
-        }
+        let folders = folders(config);
         let (config, sources) = (config.clone(), BTreeMap::new());
         Ok(Self { engine, config, sources, folders, quarantine, live: Live::default() })
     }
@@ -85,29 +77,12 @@ impl State {
             self.load_now(key)?;
         }
         for key in self.candidates(&used) {
-            if let Err(error) = self.load_now(&key) {
-                let (filter, cause) = (&*key.role.label(&key.name.into()), source_of(&error));
-                tracing::error!(filter, cause, "without this candidate the filter serves alone: {error}");
-            }
+            let loaded = self.load_now(&key);
+            self.tell_of_candidate(&key, loaded);
         }
         for key in self.unused(&used) {
-            let file = key.path.display().to_string();
-            match self.load_now(&key) {
-                Ok(()) if self.sources.get(&key).is_some_and(|source| source.current.is_some()) => {
-                    tracing::info!(filter = key.name, file, "a filter is loaded that no route uses");
-                }
-                // Quarantined, and said to be.
-                Ok(()) => {}
-                Err(error) => {
-                    let cause = source_of(&error);
-                    tracing::warn!(
-                        filter = key.name,
-                        file,
-                        cause,
-                        "a filter that no route uses is not loaded: {error}"
-                    );
-                }
-            }
+            let loaded = self.load_now(&key);
+            self.tell_of_unused(&key, loaded);
         }
         for generation in self.sources.values().filter_map(|source| source.current.as_ref()) {
             if let Some(max_sessions) = generation.max_sessions() {
@@ -123,6 +98,28 @@ impl State {
             }
         }
         Ok(self.build())
+    }
+
+    pub(super) fn tell_of_candidate(&self, key: &Key, loaded: Result<(), LoadError>) {
+        if let Err(error) = loaded {
+            let (filter, cause) = (&*key.role.label(&key.name.as_str().into()), source_of(&error));
+            tracing::error!(filter, cause, "without this candidate the filter serves alone: {error}");
+        }
+    }
+
+    pub(super) fn tell_of_unused(&self, key: &Key, loaded: Result<(), LoadError>) {
+        let file = key.path.display().to_string();
+        match loaded {
+            Ok(()) if self.sources.get(key).is_some_and(|source| source.current.is_some()) => {
+                tracing::info!(filter = key.name, file, "a filter is loaded that no route uses");
+            }
+            // Quarantined, and said to be.
+            Ok(()) => {}
+            Err(error) => {
+                let cause = source_of(&error);
+                tracing::warn!(filter = key.name, file, cause, "a filter that no route uses is not loaded: {error}");
+            }
+        }
     }
 
     /// Looks at every folder and file, and loads what changed.
@@ -225,35 +222,61 @@ impl State {
     }
 
     fn load_now(&mut self, key: &Key) -> Result<(), LoadError> {
-        self.enter(key);
+        let (source, loaded) = self.first_look(key);
+        self.sources.insert(key.clone(), source);
+        loaded
+    }
+
+    /// Loads a file that is not among the sources yet.
+    pub(super) fn first_look(&self, key: &Key) -> (Source, Result<(), LoadError>) {
+        let mut source = self.source(key);
         if let Some(twin) = self.twin_of(key) {
             let (path, filter) = (self.config.server.filter_dir.clone(), key.name.clone());
             let [first, second] = [&key.path, &twin].map(|file| file.display().to_string());
-            if let Some(source) = self.sources.get_mut(key) {
-                source.has_twin(&twin);
-            }
-            return Err(LoadError::Twins { path, filter, first, second });
+            source.has_twin(&twin);
+            return (source, Err(LoadError::Twins { path, filter, first, second }));
         }
-        let source = self.sources.get_mut(key);
-        source.map_or(Ok(()), |source| source.load_now(&self.engine, &self.quarantine))
+        let loaded = source.load_now(&self.engine, &self.quarantine);
+        (source, loaded)
     }
 
     /// From now on there is a source for it.
     fn enter(&mut self, key: &Key) {
+        if !self.sources.contains_key(key) {
+            self.sources.insert(key.clone(), self.source(key));
+        }
+    }
+
+    fn source(&self, key: &Key) -> Source {
+        let (settings, pin) = self.made_with(key);
+        Source::new(&self.engine, key.name.as_str().into(), key.role, key.path.clone(), settings, pin)
+    }
+
+    /// What the configuration says of a file, and the only content that is accepted.
+    pub(super) fn made_with(&self, key: &Key) -> (Settings, Option<Digest256>) {
         let mut filter = self.settings_of(&key.name);
         if key.role == Role::Shadow {
             // It is asked and not obeyed: without a right, imports that reach something answer that it is denied.
             filter.allow = Allow::default();
         }
-        let largest_payload = self.largest_payload(&key.name);
-        let engine = &self.engine;
-        self.sources.entry(key.clone()).or_insert_with(|| {
-            let settings = Settings::new(&filter, largest_payload);
-            // The pin is for the file that serves.
-            let pin = filter.sha256.filter(|_| key.role == Role::Main).map(Digest256);
-            Source::new(engine, key.name.as_str().into(), key.role, key.path.clone(), settings, pin)
-        });
+        // The pin is for the file that serves.
+        let pin = filter.sha256.filter(|_| key.role == Role::Main).map(Digest256);
+        (Settings::new(&filter, self.largest_payload(&key.name)), pin)
     }
+}
+
+/// Those that routes use, not looked into yet.
+pub(super) fn folders(config: &Config) -> BTreeMap<PathBuf, Folder> {
+    let candidates = || config.filters.values().flat_map(|filter| [&filter.canary, &filter.shadow]).flatten();
+    let mut folders = BTreeMap::<PathBuf, Folder>::new();
+    for route in &config.routes {
+        if let ChainSource::Folder { path, required, removal_grace } = &route.filters {
+            let files = candidates().map(|candidate| &candidate.file);
+            let folder = folders.entry(path.clone()).or_insert_with(|| Folder::new(path.clone(), files));
+            folder.require(required, *removal_grace);
+        }
+    }
+    folders
 }
 
 fn source_of(error: &LoadError) -> Option<String> {

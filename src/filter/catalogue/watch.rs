@@ -63,7 +63,11 @@ impl Watch {
             let until = again.map_or(rescan, |again: Instant| again.min(rescan));
             match woken.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(()) if self.carry_out_orders() => {}
-                Ok(()) => quiet_down(woken),
+                Ok(()) => {
+                    quiet_down(woken);
+                    // What was given meanwhile has no other message that tells of it.
+                    self.carry_out_orders();
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -112,6 +116,15 @@ impl Watch {
                 Order::Lift { filter, sha256, answer } => {
                     let done = self.state.lift(&filter, &sha256);
                     self.publish(None);
+                    let _ = answer.send(done);
+                }
+                Order::Configure { config, answer } => {
+                    let done = self.state.configure(&config);
+                    if done.is_ok() {
+                        let live = self.state.rebuild();
+                        self.publish(live);
+                        self.follow_directories();
+                    }
                     let _ = answer.send(done);
                 }
                 Order::Rouse => self.publish.send_modify(|_| ()),

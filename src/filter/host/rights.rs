@@ -30,7 +30,7 @@ pub(in crate::filter) struct Rights {
 
 impl Rights {
     pub(in crate::filter) fn new(filter: &Arc<str>, allow: &Allow, stores: &Stores, metrics: &FilterMetrics) -> Self {
-        let granted = |name: &String| Some((name.clone(), stores.get(name)?.clone()));
+        let granted = |name: &String| Some((name.clone(), stores.get(name)?));
         Self {
             filter: filter.clone(),
             stores: allow.key_value.iter().filter_map(granted).collect(),
