@@ -7,6 +7,7 @@ mod tokens;
 mod body;
 mod filters;
 mod revocations;
+mod reload;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -31,6 +32,7 @@ use self::tokens::Denied;
 pub use self::{
     filters::{Answered, Filters},
     readiness::{Readiness, Reason},
+    reload::{Reload, ReloadReport, Reloaded, RouteConnections},
     tokens::{MIN_TOKEN_BYTES, TokenError, TokenKeeper, Tokens},
 };
 use crate::{auth::Revocations, config::Role, http_head::problem_json, telemetry::metrics::Metrics};
@@ -67,6 +69,8 @@ pub struct AdminState {
     pub revocations: Arc<Revocations>,
     /// Who may ask.
     pub tokens: Arc<Tokens>,
+    /// What loads another configuration.
+    pub reloads: Arc<dyn Reload>,
 }
 
 /// Serves `[admin]`: everything, to whoever may. Ends only when it is dropped, and its connections with it.
@@ -151,6 +155,8 @@ enum Page<'a> {
     Rollback(&'a str),
     Quarantine { filter: &'a str, sha256: &'a str },
     Revocations,
+    Reload,
+    Check,
 }
 
 impl<'a> Page<'a> {
@@ -161,6 +167,8 @@ impl<'a> Page<'a> {
             "/metrics" => Self::Metrics,
             "/v1/filters" => Self::Filters,
             "/v1/revocations" => Self::Revocations,
+            "/v1/reload" => Self::Reload,
+            "/v1/check" => Self::Check,
             _ => {
                 // Names of filters have no character that a URL would have to escape.
                 let below: Vec<_> = path.strip_prefix("/v1/filters/")?.split('/').collect();
@@ -184,7 +192,9 @@ impl<'a> Page<'a> {
             | Self::Mode(_)
             | Self::Rollback(_)
             | Self::Quarantine { .. }
-            | Self::Revocations => false,
+            | Self::Revocations
+            | Self::Reload
+            | Self::Check => false,
         }
     }
 
@@ -193,7 +203,9 @@ impl<'a> Page<'a> {
             Self::Live | Self::Ready | Self::Metrics | Self::Filters | Self::Filter(_) => {
                 (&[Method::GET, Method::HEAD], HeaderValue::from_static("GET, HEAD"))
             }
-            Self::Mode(_) | Self::Rollback(_) => (&[Method::POST], HeaderValue::from_static("POST")),
+            Self::Mode(_) | Self::Rollback(_) | Self::Reload | Self::Check => {
+                (&[Method::POST], HeaderValue::from_static("POST"))
+            }
             Self::Quarantine { .. } => (&[Method::DELETE], HeaderValue::from_static("DELETE")),
             Self::Revocations => {
                 (&[Method::GET, Method::HEAD, Method::POST], HeaderValue::from_static("GET, HEAD, POST"))
@@ -207,7 +219,10 @@ impl<'a> Page<'a> {
             // Probes have no tokens, and learn nothing here.
             Self::Live | Self::Ready => None,
             Self::Metrics | Self::Filters | Self::Filter(_) => Some(Role::Read),
-            Self::Mode(_) | Self::Rollback(_) | Self::Quarantine { .. } => Some(Role::Operate),
+            // A check reads files that the configuration names.
+            Self::Mode(_) | Self::Rollback(_) | Self::Quarantine { .. } | Self::Reload | Self::Check => {
+                Some(Role::Operate)
+            }
             Self::Revocations if method == Method::POST => Some(Role::Operate),
             Self::Revocations => Some(Role::Read),
         }
@@ -248,6 +263,8 @@ impl Api {
             Page::Rollback(filter) => self.roll_back(filter, request).await,
             Page::Quarantine { filter, sha256 } => self.lift_quarantine(filter, sha256).await,
             Page::Revocations if request.method() == Method::POST => self.revoke(request).await,
+            Page::Reload => self.reload().await,
+            Page::Check => self.check(request).await,
             Page::Revocations => self.revocations(request.uri().query()),
         }
     }

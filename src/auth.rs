@@ -7,24 +7,25 @@ mod credentials;
 mod keys;
 mod key_ring;
 mod key_files;
+mod kept_keys;
 mod jwks;
 mod revocation;
 mod verify;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::{
     credentials::{Credentials, find, without_tokens},
     revocation::{Cursor, MAX_BATCH, Malformed, NotRevoked, Revocation, Revocations, RevocationsError, unix_now},
     verify::NotVerified,
 };
-use self::{jwks::Source, key_files::KeyFile, key_ring::KeyRing, verify::Rules};
+use self::{kept_keys::KeptKeys, verify::Rules};
 use crate::{
-    config::{self, Config, KeySource, TokenSource},
-    http_client::{CallError, Direct},
+    config::{self, Config, TokenSource},
+    http_client::CallError,
     identity::Identity,
-    telemetry::metrics::{AuthFamilies, Metrics},
-    upstream::{UpstreamsError, roots},
+    telemetry::metrics::Metrics,
+    upstream::UpstreamsError,
 };
 
 /// Why keys cannot be used.
@@ -71,16 +72,17 @@ pub struct Authenticators {
     revocations: Arc<Revocations>,
 }
 
-/// What keeps the keys of all tables up to date.
-#[derive(Default)]
-pub struct KeyKeeper {
-    files: Vec<KeyFile>,
-    sources: Vec<(Source, Arc<KeyRing>)>,
-    tls: Option<Arc<rustls::ClientConfig>>,
+/// One `[jwt.*]` table.
+pub struct Authenticator {
+    keys: Arc<KeptKeys>,
+    rules: Rules,
+    revocations: Arc<Revocations>,
+    config: config::Jwt,
 }
 
 impl Authenticators {
-    /// Reads the keys that are in files.
+    /// Reads the keys that are in files. Tables that are as they were before stay the same objects, and those whose keys
+    /// come from the same place go on with them.
     ///
     /// # Errors
     /// A file that cannot be read, or holds no key that fits; no certificates that an issuer's could be checked against.
@@ -88,18 +90,29 @@ impl Authenticators {
         config: &Config,
         metrics: &Metrics,
         revocations: Arc<Revocations>,
-    ) -> Result<(Self, KeyKeeper), KeyError> {
-        let mut keeper = KeyKeeper::default();
+        before: Option<&Self>,
+    ) -> Result<Self, KeyError> {
         let mut by_name = BTreeMap::new();
         for (name, jwt) in &config.jwt {
-            let revocations = Arc::clone(&revocations);
-            let loaded = Authenticator::load(name, jwt, &metrics.auth, &mut keeper, revocations)?;
-            by_name.insert(name.clone(), Arc::new(loaded));
+            let known = before.and_then(|before| before.by_name.get(name));
+            let table = match known {
+                Some(known) if known.config == *jwt => Arc::clone(known),
+                Some(known) if known.has_keys_of(jwt) => {
+                    Arc::new(Authenticator::new(jwt, Arc::clone(&known.keys), Arc::clone(&revocations)))
+                }
+                Some(_) | None => {
+                    let keys = Arc::new(KeptKeys::load(name, jwt, &metrics.auth)?);
+                    Arc::new(Authenticator::new(jwt, keys, Arc::clone(&revocations)))
+                }
+            };
+            by_name.insert(name.clone(), table);
         }
-        if keeper.sources.iter().any(|(source, _)| source.request.origin().tls) {
-            keeper.tls = Some(roots::native().map_err(KeyError::Roots)?);
-        }
-        Ok((Self { by_name, revocations }, keeper))
+        Ok(Self { by_name, revocations })
+    }
+
+    /// Keeps the keys of all tables up to date, until the last user of a table is gone. To be called in a runtime.
+    pub fn keep(&self) {
+        self.by_name.values().for_each(|authenticator| authenticator.keys.keep());
     }
 
     /// The one that a route names.
@@ -117,28 +130,15 @@ impl Authenticators {
     /// Has each table had its first keys?
     #[must_use]
     pub fn ready(&self) -> bool {
-        self.by_name.values().all(|authenticator| authenticator.ring.is_filled())
+        self.unready().is_none()
     }
-}
 
-impl KeyKeeper {
-    /// Fetches and looks at files for as long as it is polled.
-    pub async fn keep(self) {
-        let tls = self.tls;
-        let sources = self.sources.into_iter();
-        let fetched = sources.map(|(source, ring)| source.follow(ring, Direct::new(tls.clone())));
-        tokio::join!(key_files::follow(self.files), futures_util::future::join_all(fetched));
+    /// A table that waits for its first keys.
+    #[must_use]
+    pub fn unready(&self) -> Option<&str> {
+        let waiting = |(_, authenticator): &(&String, &Arc<Authenticator>)| !authenticator.keys.ring.is_filled();
+        self.by_name.iter().find(waiting).map(|(name, _)| name.as_str())
     }
-}
-
-/// One `[jwt.*]` table.
-pub struct Authenticator {
-    ring: Arc<KeyRing>,
-    rules: Rules,
-    revocations: Arc<Revocations>,
-    from: Vec<TokenSource>,
-    expiry: Expiry,
-    refresh: bool,
 }
 
 /// What happens to a live connection whose token runs out.
@@ -150,56 +150,38 @@ pub struct Expiry {
     pub code: u16,
 }
 
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authenticator")
+    }
+}
+
 impl Authenticator {
-    fn load(
-        name: &str,
-        jwt: &config::Jwt,
-        metrics: &AuthFamilies,
-        keeper: &mut KeyKeeper,
-        revocations: Arc<Revocations>,
-    ) -> Result<Self, KeyError> {
-        let metrics = metrics.keys(name);
-        let ring = match KeyFile::open(name, jwt)? {
-            Some((mut file, keys)) => {
-                let ring = Arc::new(KeyRing::fixed(keys, metrics));
-                file.fills(&ring);
-                keeper.files.push(file);
-                ring
-            }
-            None => Arc::new(KeyRing::fetched(metrics)),
-        };
-        if let KeySource::JwksUrl { url, max_stale } = &jwt.keys {
-            let request = Source::request(url).map_err(|source| KeyError::Url { jwt: name.to_owned(), source })?;
-            let (keys, algorithms) = (jwt.keys.clone(), jwt.algorithms.clone());
-            let source = Source { jwt: name.to_owned(), request, keys, max_stale: *max_stale, algorithms };
-            keeper.sources.push((source, Arc::clone(&ring)));
-        }
-        Ok(Self {
-            ring,
-            rules: Rules::new(jwt),
-            revocations,
-            from: jwt.from.clone(),
-            expiry: Expiry { grace: jwt.expiry_grace, code: jwt.expiry_code },
-            refresh: jwt.refresh,
-        })
+    fn new(jwt: &config::Jwt, keys: Arc<KeptKeys>, revocations: Arc<Revocations>) -> Self {
+        Self { keys, rules: Rules::new(jwt), revocations, config: jwt.clone() }
+    }
+
+    /// Would its keys be read from the same place, and in the same way?
+    fn has_keys_of(&self, jwt: &config::Jwt) -> bool {
+        (&self.config.keys, &self.config.algorithms) == (&jwt.keys, &jwt.algorithms)
     }
 
     /// Where to look for tokens, in this order.
     #[must_use]
     pub fn from(&self) -> &[TokenSource] {
-        &self.from
+        &self.config.from
     }
 
     /// What happens to a live connection whose token runs out.
     #[must_use]
     pub fn expiry(&self) -> Expiry {
-        self.expiry
+        Expiry { grace: self.config.expiry_grace, code: self.config.expiry_code }
     }
 
     /// May a client send a new token over its connection?
     #[must_use]
     pub fn refreshes(&self) -> bool {
-        self.refresh
+        self.config.refresh
     }
 
     /// Whose token this is. Where it names a key that is not there, the keys may be fetched again, which is waited for.
@@ -207,17 +189,33 @@ impl Authenticator {
     /// # Errors
     /// It is not genuine, not for here, not valid now, revoked, or grants too little; or there are no keys.
     pub async fn verify(&self, token: &str) -> Result<Identity, NotVerified> {
-        let round = self.ring.round();
+        let ring = &self.keys.ring;
+        let round = ring.round();
         match self.verify_now(token) {
-            Err(NotVerified::UnknownKey) if self.ring.refetched(round).await => self.verify_now(token),
+            Err(NotVerified::UnknownKey) if ring.refetched(round).await => self.verify_now(token),
             verified => verified,
         }
     }
 
     /// The same with the keys that are there.
     fn verify_now(&self, token: &str) -> Result<Identity, NotVerified> {
-        let verified = self.ring.with(|keys| self.rules.verify(token, keys)).unwrap_or(Err(NotVerified::NoKeys))?;
+        let verified =
+            self.keys.ring.with(|keys| self.rules.verify(token, keys)).unwrap_or(Err(NotVerified::NoKeys))?;
         if self.revocations.holds(&verified) { Err(NotVerified::Revoked) } else { Ok(verified) }
+    }
+
+    /// Would this token count, which was verified by another table, or with other keys? Whether it has run out or was
+    /// revoked is looked at elsewhere.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn still(&self, identity: &Identity, verified_by: &Self) -> Result<(), NotVerified> {
+        if Arc::ptr_eq(&self.keys, &verified_by.keys) {
+            // The issuer may have replaced its key meanwhile, which takes nothing from tokens that were signed before.
+            return self.rules.still(identity, None);
+        }
+        let still = |keys: &keys::Keys| self.rules.still(identity, Some(keys));
+        self.keys.ring.with(still).unwrap_or(Err(NotVerified::NoKeys))
     }
 
     /// What no longer counts.

@@ -20,6 +20,7 @@ use crate::{
     admin::Tokens,
     auth::{Authenticators, Revocations},
     config::{Config, ConfigErrors, Warning},
+    configured::ConfiguredError,
     descriptors,
     door::Door,
     filter::{Memories, check_scripts, compile_script, compile_stdin},
@@ -166,6 +167,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: RunArguments) -> ExitCode {
+    let file = arguments.config.clone();
     let (config, warnings) = match configuration(arguments) {
         Ok(read) => read,
         Err(errors) => {
@@ -185,12 +187,16 @@ fn run(arguments: RunArguments) -> ExitCode {
         tracing::warn!("{warning}");
     }
     descriptors::raise_limit();
-    let result = gateway::run(config, &metrics);
+    let result = gateway::run(gateway::Run { config, file, metrics, set_level: logs.set_level() });
     // What was logged comes before the error.
     drop(logs);
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ (GatewayError::Keys(_) | GatewayError::AdminToken(_) | GatewayError::Certificate(_))) => {
+        Err(
+            error @ (GatewayError::Configured(ConfiguredError::Keys(_))
+            | GatewayError::AdminToken(_)
+            | GatewayError::Certificate(_)),
+        ) => {
             failed(&error);
             ExitCode::from(BAD_CONFIGURATION)
         }
@@ -246,7 +252,7 @@ fn check(file: &std::path::Path) -> ExitCode {
 fn keys_fit(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     let metrics = Metrics::new()?;
     let revocations = Arc::new(Revocations::in_memory(metrics.auth.revocations()));
-    Authenticators::load(config, &metrics, revocations)?;
+    Authenticators::load(config, &metrics, revocations, None)?;
     Tokens::load(&config.admin.tokens)?;
     Ok(())
 }

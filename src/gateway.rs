@@ -1,34 +1,35 @@
 //! Builds everything from a configuration, runs it, and takes it down again.
 
-use std::{
-    io::{self, Write},
-    net::SocketAddr,
-    sync::Arc,
-};
+mod announce;
+mod listeners;
+mod reload;
 
-use rustls::ClientConfig;
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
     task::JoinSet,
 };
 
+use self::{
+    listeners::Listeners,
+    reload::{Lasts, Reloader, Reloads},
+};
 use crate::{
     admin::{self, AdminState, Readiness, Reason, TokenError, Tokens},
-    auth::{Authenticators, KeyError, Revocations, RevocationsError},
-    config::{ChainSource, Config, Target},
-    door::{self, CertificateError, Door},
-    filter::{Catalogue, Compiler, FilterStatus, LoadError},
+    auth::{Revocations, RevocationsError},
+    config::Config,
+    configured::{Configured, ConfiguredError, Lasting},
+    door::CertificateError,
+    filter::{Catalogue, Compiler, LoadError},
     limit::{self, Limits},
-    listener,
-    route::RouteTable,
     state_dir::StateDir,
-    telemetry::metrics::Metrics,
+    telemetry::{logs::SetLevel, metrics::Metrics},
     topic::Hub,
-    upstream::{Upstreams, UpstreamsError, roots},
     worker::{Shared, Worker},
 };
 
@@ -38,12 +39,9 @@ pub enum GatewayError {
     /// A filter that a route needs cannot be loaded.
     #[error("cannot load the filters")]
     Filters(#[from] LoadError),
-    /// An upstream cannot be used.
-    #[error("cannot use the upstreams")]
-    Upstreams(#[from] UpstreamsError),
-    /// A key for tokens cannot be used.
+    /// Something that the configuration names cannot be used.
     #[error(transparent)]
-    Keys(#[from] KeyError),
+    Configured(#[from] ConfiguredError),
     /// A token for the admin API cannot be used.
     #[error(transparent)]
     AdminToken(#[from] TokenError),
@@ -69,16 +67,28 @@ pub enum GatewayError {
     System(#[source] io::Error),
 }
 
+/// How a gateway is run.
+pub struct Run {
+    /// What it begins with.
+    pub config: Config,
+    /// The file that it came from, which is followed; `None` where there is none.
+    pub file: Option<PathBuf>,
+    /// Every metric.
+    pub metrics: Arc<Metrics>,
+    /// Changes the level of the log.
+    pub set_level: SetLevel,
+}
+
 /// Runs until a signal says to stop and every connection is drained.
 ///
 /// # Errors
 /// Whatever keeps the gateway from starting.
-pub fn run(config: Config, metrics: &Arc<Metrics>) -> Result<(), GatewayError> {
+pub fn run(run: Run) -> Result<(), GatewayError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)?;
-    let state_dir = Arc::new(StateDir::new(config.server.state_dir.clone()));
+    let state_dir = Arc::new(StateDir::new(run.config.server.state_dir.clone()));
     let result = runtime.block_on(async {
         let mut signals = Signals::new().map_err(GatewayError::System)?;
-        let start = Gateway::start(Arc::new(config), metrics, &state_dir);
+        let start = Gateway::start(run, &state_dir);
         let gateway = tokio::select! {
             gateway = start => gateway?,
             // Filters may take minutes to compile.
@@ -99,68 +109,61 @@ struct Gateway {
     config: Arc<Config>,
     catalogue: Arc<Catalogue>,
     readiness: Arc<Readiness>,
-    listeners: Vec<(TcpListener, Arc<Door>)>,
+    listeners: Listeners,
     workers: Arc<[Worker]>,
+    reloads: Reloads,
+    reloader: Reloader,
     /// Admin and health servers, and what keeps keys up to date; they outlive the drain.
     servers: JoinSet<()>,
 }
 
 impl Gateway {
-    async fn start(
-        config: Arc<Config>,
-        metrics: &Arc<Metrics>,
-        state_dir: &Arc<StateDir>,
-    ) -> Result<Self, GatewayError> {
-        let mut listeners = Vec::new();
-        for listener in &config.listeners {
-            let socket = bind("listeners", listener.address).await?;
-            let name = socket.local_addr().map_err(GatewayError::System)?.to_string();
-            listeners.push((socket, Arc::new(Door::new(&name, listener, metrics)?)));
-        }
+    async fn start(run: Run, state_dir: &Arc<StateDir>) -> Result<Self, GatewayError> {
+        let Run { config, file, metrics, set_level } = run;
+        let (config, metrics) = (Arc::new(config), &metrics);
+        let listeners = Listeners::open(&config.listeners, metrics).await?;
         let admin = bind("admin", config.admin.address).await?;
         let health = match config.health {
             Some(address) => Some(bind("health", address).await?),
             None => None,
         };
-        let largest = config.routes.iter().map(|route| route.limits.upstream_max_payload_bytes).max();
-        let hub = Hub::new(largest.unwrap_or_default(), metrics.topics());
+        let hub = Hub::new(largest_message_bytes(&config), metrics.topics());
         let catalogue = Arc::new(load_filters(&config, metrics, state_dir, &hub).await?);
-        let limits = Arc::new(Limits::new(&config.server.limits, metrics));
         let revocations = Arc::new(Revocations::open(state_dir, metrics.auth.revocations())?);
-        let (authenticators, keeper) = Authenticators::load(&config, metrics, Arc::clone(&revocations))?;
-        let (tokens, token_keeper) = Tokens::load(&config.admin.tokens)?;
-        let authenticators = Arc::new(authenticators);
-        let shared = Shared {
-            routes: Arc::new(RouteTable::new(&config, &limits, metrics)),
+        let limits = Arc::new(Limits::new(metrics));
+        let lasting = Lasting {
             limits: Arc::clone(&limits),
-            service_tls: service_tls(&config)?,
-            upstreams: Arc::new(Upstreams::new(&config, metrics)?),
-            authenticators: Arc::clone(&authenticators),
-            catalogue: Arc::clone(&catalogue),
-            hub,
+            revocations: Arc::clone(&revocations),
             metrics: Arc::clone(metrics),
         };
-        let workers: io::Result<Vec<Worker>> =
-            (0..config.server.workers).map(|index| Worker::start(index, shared.clone())).collect();
-        let filters = Arc::clone(&catalogue);
-        let readiness = Readiness::new(move || filters.ready());
-        let readiness = Arc::new(readiness.unless(Reason::KeysMissing, move || authenticators.ready()));
-        let mut gateway = Self {
-            config,
-            catalogue,
-            readiness,
-            listeners,
-            workers: workers.map_err(GatewayError::System)?.into(),
-            servers: JoinSet::new(),
+        let (tokens, token_keeper) = Tokens::load(&config.admin.tokens)?;
+        let configured = Arc::new(Configured::new(Arc::clone(&config), &lasting, None)?);
+        configured.authenticators.keep();
+        let shared = Shared {
+            configured: Arc::clone(&configured),
+            catalogue: Arc::clone(&catalogue),
+            hub: Arc::clone(&hub),
+            metrics: Arc::clone(metrics),
         };
+        let workers: io::Result<Arc<[Worker]>> =
+            (0..config.server.workers).map(|index| Worker::start(index, shared.clone())).collect();
+        let workers = workers.map_err(GatewayError::System)?;
+        let current = Arc::new(ArcSwap::new(configured));
+        let (filters, keys) = (Arc::clone(&catalogue), Arc::clone(&current));
+        let readiness = Readiness::new(move || filters.ready());
+        let readiness = Arc::new(readiness.unless(Reason::KeysMissing, move || keys.load().authenticators.ready()));
+        let lasts = Lasts { lasting, catalogue: Arc::clone(&catalogue), hub, workers: Arc::clone(&workers), set_level };
+        let (reloads, reloader) = reload::new(file, lasts, current);
+        let mut gateway =
+            Self { config, catalogue, readiness, listeners, workers, reloads, reloader, servers: JoinSet::new() };
         gateway.announce(&admin, health.as_ref()).map_err(GatewayError::System)?;
-        gateway.servers.spawn(keeper.keep());
         gateway.servers.spawn(sweep(limits));
         gateway.servers.spawn(token_keeper.keep());
         gateway.servers.spawn(Arc::clone(&revocations).sweep());
-        let (metrics, catalogue) = (Arc::clone(metrics), Arc::clone(&gateway.catalogue));
-        let state =
-            AdminState { metrics, readiness: Arc::clone(&gateway.readiness), filters: catalogue, revocations, tokens };
+        let (metrics, filters) = (Arc::clone(metrics), Arc::clone(&gateway.catalogue));
+        let readiness = Arc::clone(&gateway.readiness);
+        let reloads = Arc::new(gateway.reloads.clone());
+        let state = AdminState { metrics, readiness, filters, revocations, tokens, reloads };
         gateway.serve_admin(Arc::new(state), admin, health);
         Ok(gateway)
     }
@@ -172,18 +175,21 @@ impl Gateway {
         }
     }
 
-    async fn serve(mut self, mut signals: Signals) -> Result<(), GatewayError> {
-        let (stop, stopped) = watch::channel(false);
-        let mut accepting = JoinSet::new();
-        let doors: Vec<_> = self.listeners.iter().map(|(_, door)| Arc::clone(door)).collect();
-        door::watch(&doors).map_err(GatewayError::System)?;
-        for (listener, door) in self.listeners.drain(..) {
-            accepting.spawn(listener::accept(listener, door, Arc::clone(&self.workers), stopped.clone()));
-        }
-        self.readiness.started();
-        let skip_delay = signals.next().await == Stop::Now;
-        self.readiness.draining();
-        let server = &self.config.server;
+    async fn serve(self, mut signals: Signals) -> Result<(), GatewayError> {
+        let Self { readiness, mut listeners, workers, reloads, mut reloader, servers, .. } = self;
+        listeners.accept(&workers).map_err(GatewayError::System)?;
+        readiness.started();
+        let followed = reload::follow(reloads, reloader.file()).map_err(GatewayError::System)?;
+        let stop = tokio::select! {
+            stop = signals.next() => stop,
+            never = reloader.run(&mut listeners) => match never {},
+        };
+        drop(followed);
+        let skip_delay = stop == Stop::Now;
+        readiness.draining();
+        // As the latest configuration says.
+        let config = reloader.config();
+        let server = &config.server;
         if !skip_delay && !server.drain_delay.is_zero() {
             tracing::info!(delay_ms = server.drain_delay.as_millis(), "draining: not ready, still accepting");
             tokio::select! {
@@ -192,61 +198,21 @@ impl Gateway {
             }
         }
         tracing::info!(over_ms = server.drain_timeout.as_millis(), "closing connections");
-        let _ = stop.send(true);
-        while accepting.join_next().await.is_some() {}
-        let drains = self.workers.iter().map(|worker| worker.drain(server.drain_timeout));
+        listeners.stop().await;
+        let drains = workers.iter().map(|worker| worker.drain(server.drain_timeout));
         tokio::select! {
             _ = futures_util::future::join_all(drains) => {}
             _ = signals.next() => tracing::warn!("another signal: leaving at once"),
         }
         tracing::info!("stopped");
+        drop(servers);
         Ok(())
     }
+}
 
-    /// Says on stdout what runs, in lines that scripts can read; the last is `ready`.
-    fn announce(&self, admin: &TcpListener, health: Option<&TcpListener>) -> io::Result<()> {
-        let mut out = String::new();
-        let mut line = |what: &str, text: &str| out.push_str(&format!("{what:<10}{text}\n"));
-        line("wsgate", env!("CARGO_PKG_VERSION"));
-        let mut try_url = None;
-        for (listener, door) in &self.listeners {
-            let scheme = if door.is_secure() { "wss" } else { "ws" };
-            let url = format!("{scheme}://{}", listener.local_addr()?);
-            line("listener", &url);
-            try_url.get_or_insert(url);
-        }
-        line("admin", &format!("http://{}", admin.local_addr()?));
-        if let Some(health) = health {
-            line("health", &format!("http://{}", health.local_addr()?));
-        }
-        for route in &self.config.routes {
-            let target = match &route.target {
-                Target::Echo => "echo".to_owned(),
-                Target::Filters => "filters".to_owned(),
-                Target::Upstream(name) => format!("upstream {name}"),
-            };
-            let chain = match &route.filters {
-                ChainSource::Names(names) if names.is_empty() => "no filters".to_owned(),
-                ChainSource::Names(names) => format!("filters {}", names.join(", ")),
-                ChainSource::Folder { path, .. } => format!("filters from {}", path.display()),
-            };
-            line("route", &format!("{}  {} -> {target}  ({chain})", route.name, route.path));
-        }
-        for FilterStatus { name, file, generation, max_sessions, .. } in self.catalogue.status() {
-            let generation = generation.as_deref().unwrap_or("not loaded");
-            let own =
-                max_sessions.map(|sessions| format!("  (an instance for each of at most {sessions} connections)"));
-            line("filter", &format!("{name}  {generation}  {}{}", file.display(), own.unwrap_or_default()));
-        }
-        if let (Some(url), Some(route)) = (try_url, self.config.routes.first()) {
-            line("try", &format!("wsgate connect {url}{}", route.path.to_string().trim_end_matches('*')));
-        }
-        out.push_str("ready\n");
-        // A closed stdout is no reason not to serve.
-        let mut stdout = io::stdout().lock();
-        let _ = stdout.write_all(out.as_bytes()).and_then(|()| stdout.flush());
-        Ok(())
-    }
+/// The largest that some route's clients may get.
+fn largest_message_bytes(config: &Config) -> usize {
+    config.routes.iter().map(|route| route.limits.upstream_max_payload_bytes).max().unwrap_or_default()
 }
 
 /// Compiling blocks, so it has a thread of its own.
@@ -290,13 +256,6 @@ impl Signals {
             _ = self.interrupt.recv() => Stop::Now,
         }
     }
-}
-
-/// The machine's root certificates, where a service is asked over `https://`.
-fn service_tls(config: &Config) -> Result<Option<Arc<ClientConfig>>, UpstreamsError> {
-    let services = config.routes.iter().filter_map(|route| route.auth_request.as_ref());
-    let uses_tls = services.into_iter().any(|service| service.url.to_ascii_lowercase().starts_with("https:"));
-    uses_tls.then(roots::native).transpose()
 }
 
 /// Forgets clients that are long gone, on a thread that serves nobody.

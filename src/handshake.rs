@@ -7,10 +7,12 @@ mod forwarded;
 mod identity;
 mod origin;
 mod auth_request;
+mod standing;
 
 use std::{
     cell::{Cell, RefCell},
     convert::Infallible,
+    ops::Deref,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -25,28 +27,30 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{sync::oneshot, time::Instant};
 use tracing::field::display;
 
-pub use self::auth_request::AuthRequests;
+pub use self::standing::{Followed, Standings, follow, foresee};
 use self::{
+    auth_request::AuthRequests,
     forwarded::Source,
     headers::{end_to_end, for_filters, switching_protocols, to_upstream},
     identity::{authenticate, set_claims},
     refusal::{HandshakeResult, Refusal},
     request::Opening,
+    standing::Standing,
 };
 use crate::{
-    auth::Authenticators,
     config::Target,
+    configured::Configured,
     door::Visitor,
     filter::{Admission, Chain, Closer, Instances, NotAdmitted, OpeningRequest},
     identity::Identity,
-    limit::{Limit, Limits, Places},
+    limit::{Limit, Places},
     message::CloseFrame,
-    route::{Matched, Route, RouteTable},
+    route::{Matched, Route},
     session::{self, Bearer, Dialling, Opened, Registry},
     telemetry::metrics::Metrics,
     topic::{Doorbell, Hub, Postbox},
     transport::Transport,
-    upstream::{Established, UpstreamRequest, Upstreams},
+    upstream::{Established, UpstreamRequest},
 };
 
 /// A client whose request head takes longer is left without an answer.
@@ -58,16 +62,10 @@ const MAX_HEAD_BYTES: usize = 16 << 10;
 
 /// What handshakes on one worker share.
 pub struct Context {
-    /// Every route.
-    pub routes: Arc<RouteTable>,
-    /// How much may come.
-    pub limits: Arc<Limits>,
-    /// Every upstream.
-    pub upstreams: Arc<Upstreams>,
-    /// Every `[jwt.*]` table.
-    pub authenticators: Arc<Authenticators>,
-    /// Services that are asked about handshakes.
-    pub auth_requests: AuthRequests,
+    /// What the configuration asks for; another one after a reload.
+    pub current: RefCell<Rc<Current>>,
+    /// The connections that are open, as far as another configuration may concern them.
+    pub standings: Standings,
     /// The worker's sessions, and its filter instances.
     pub sessions: Rc<Registry>,
     /// Topics, and the connections of all workers.
@@ -80,11 +78,36 @@ pub struct Context {
     pub draining: Cell<bool>,
 }
 
+/// What one configuration is on one worker.
+pub struct Current {
+    configured: Arc<Configured>,
+    /// Services that are asked about handshakes.
+    auth_requests: AuthRequests,
+}
+
+impl Current {
+    /// Nobody was asked yet.
+    #[must_use]
+    pub fn new(configured: Arc<Configured>) -> Rc<Self> {
+        let auth_requests = AuthRequests::new(configured.service_tls.clone());
+        Rc::new(Self { configured, auth_requests })
+    }
+}
+
+impl Deref for Current {
+    type Target = Configured;
+
+    fn deref(&self) -> &Configured {
+        &self.configured
+    }
+}
+
 /// Answers the requests of one connection. `held` is dropped when the connection is over, with or without a session.
 pub async fn serve<H: 'static>(context: Rc<Context>, transport: Transport, visitor: Visitor, held: Rc<H>) {
     let (peer, visitor) = (visitor.address, Rc::new(visitor));
     let service = service_fn(move |request: Request<Incoming>| {
         let handshake = Handshake {
+            current: Rc::clone(&context.current.borrow()),
             context: Rc::clone(&context),
             source: Source::of(request.headers(), &visitor),
             visitor: Rc::clone(&visitor),
@@ -109,6 +132,8 @@ pub async fn serve<H: 'static>(context: Rc<Context>, transport: Transport, visit
 /// One request on its way to an answer.
 struct Handshake<H> {
     context: Rc<Context>,
+    /// The configuration that the request meets, from its beginning to its end.
+    current: Rc<Current>,
     visitor: Rc<Visitor>,
     source: Source,
     started: Instant,
@@ -161,7 +186,7 @@ impl<H: 'static> Handshake<H> {
             return Err(Refusal::unavailable());
         }
         let opening = Opening::check(parts)?;
-        let matched = self.context.routes.find(&opening.host, &opening.path).ok_or_else(Refusal::not_found)?;
+        let matched = self.current.routes.find(&opening.host, &opening.path).ok_or_else(Refusal::not_found)?;
         Ok((opening, matched))
     }
 
@@ -184,7 +209,7 @@ impl<H: 'static> Handshake<H> {
         if let Some(identity) = &identity {
             route.limiter.enter_user(identity, self.source.client.ip(), &mut places)?;
         }
-        let asked = self.context.auth_requests.ask(&route, &self.source, &opening, &mut kept);
+        let asked = self.current.auth_requests.ask(&route, &self.source, &opening, &mut kept);
         tokio::time::timeout_at(deadline, asked).await.unwrap_or_else(|_| Err(Refusal::timeout()))?;
         // Before the filters are asked: they may subscribe the connection.
         let postbox = route.filtered.then(|| self.context.hub.enter(&id, &route.limits, &self.context.bell));
@@ -198,7 +223,7 @@ impl<H: 'static> Handshake<H> {
         let again = route.may_route.then(|| asked.clone());
         let upstream = match &own {
             None => None,
-            Some(name) => Some(self.context.upstreams.dial(name, asked, deadline).await.inspect_err(|error| {
+            Some(name) => Some(self.current.upstreams.dial(name, asked, deadline).await.inspect_err(|error| {
                 let error = error as &dyn std::error::Error;
                 tracing::warn!(connection = id, upstream = name, error, "not dialled");
             })?),
@@ -215,10 +240,11 @@ impl<H: 'static> Handshake<H> {
         route.metrics.handshake_duration_seconds.observe(self.started.elapsed().as_secs_f64());
         let dialling = again.map(|again| {
             let request = UpstreamRequest { subprotocols: chosen.into_iter().collect(), ..again };
-            let upstreams = Arc::clone(&self.context.upstreams);
+            let upstreams = Arc::clone(&self.current.upstreams);
             Box::new(Dialling { upstreams, own, request, timeout: route.limits.handshake_timeout })
         });
-        let begun = Begun { id, matched, chain, postbox, upstream, dialling, bearer, places, tags: admission.tags };
+        let standing = Standing::new(&matched, &opening, request.headers(), &self, places);
+        let begun = Begun { id, matched, chain, postbox, upstream, dialling, bearer, standing, tags: admission.tags };
         tokio::task::spawn_local(self.run_session(begun, request));
         Ok(response)
     }
@@ -226,7 +252,7 @@ impl<H: 'static> Handshake<H> {
     /// Counts the request, whatever becomes of it, and takes places for its connection. First of all, so that who asks
     /// too often costs little.
     fn admit_client(&self, route: &Route) -> Result<Places, Limit> {
-        let (all, client) = (self.context.limits.all(), self.source.client.ip());
+        let (all, client) = (&self.current.all, self.source.client.ip());
         route.limiter.handshake(client)?;
         all.handshake(client)?;
         let mut places = Places::default();
@@ -260,7 +286,7 @@ impl<H: 'static> Handshake<H> {
         headers: &mut HeaderMap,
     ) -> Result<Option<Bearer>, Refusal> {
         let Some(name) = &route.auth else { return Ok(None) };
-        let authenticator = self.context.authenticators.get(name).ok_or_else(Refusal::internal)?;
+        let authenticator = self.current.authenticators.get(name).ok_or_else(Refusal::internal)?;
         let identity = authenticate(authenticator, opening, headers).await?;
         set_claims(headers, route, &identity);
         Ok(Some(Bearer { authenticator: Arc::clone(authenticator), identity: Rc::new(identity) }))
@@ -316,12 +342,15 @@ impl<H: 'static> Handshake<H> {
 
     /// Takes the socket over once hyper has written the 101, and stays until the session is over.
     async fn run_session(self, begun: Begun, request: Request<Incoming>) {
-        let Begun { id, matched, mut chain, postbox, upstream, dialling, bearer, places, tags } = begun;
+        let Begun { id, matched, mut chain, postbox, upstream, dialling, bearer, standing, tags } = begun;
         let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<Transport>>() else { return };
         let route = matched.route;
         let name = route.name.clone();
         tracing::debug!(connection = id, route = name, client = %self.source.client, ?tags, "opened");
+        let entry = self.context.sessions.enter();
+        let bearer_now = bearer.as_ref();
+        let standing = standing::enter(&self.context, &self.current, standing, entry.remote(), bearer_now);
         let summary = session::run(Opened {
             route: Arc::clone(&route),
             client: parts.io.into_inner(),
@@ -334,11 +363,11 @@ impl<H: 'static> Handshake<H> {
             bearer,
             chain: chain.0.take(),
             postbox,
-            entry: self.context.sessions.enter(),
+            entry,
             registry: Rc::clone(&self.context.sessions),
         })
         .await;
-        drop((self.held, places));
+        drop((self.held, standing));
         let (end, frame) = (summary.end.label(), summary.end.frame());
         let (code, reason, by) = (frame.code_or_1005(), frame.reason, summary.end.by());
         let (up, down) = (summary.messages_to_upstream, summary.messages_to_client);
@@ -365,7 +394,7 @@ struct Begun {
     upstream: Option<Established>,
     dialling: Option<Box<Dialling>>,
     bearer: Option<Bearer>,
-    places: Places,
+    standing: Standing,
     tags: Vec<(String, String)>,
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use jsonwebtoken::Algorithm;
+
 /// What a verified token says of its bearer.
 #[derive(Clone, Default, Eq, PartialEq)]
 pub struct Identity {
@@ -19,6 +21,17 @@ pub struct Identity {
     pub session_id: Option<String>,
     /// All verified claims, as one JSON object.
     pub claims: String,
+    /// What the token was signed with; `None` where no token was.
+    pub signed_by: Option<SignedBy>,
+}
+
+/// A key and the algorithm that it was used with. Two forms of one key are the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SignedBy {
+    /// Such as `ES256`.
+    pub algorithm: Algorithm,
+    /// A hash of the key.
+    pub key: [u8; 32],
 }
 
 /// Claims may hold what is nobody else's business.

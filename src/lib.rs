@@ -8,6 +8,7 @@ pub mod admin;
 pub mod listener;
 pub mod worker;
 pub mod handshake;
+pub mod configured;
 pub mod door;
 pub mod session;
 pub mod route;

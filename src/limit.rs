@@ -2,7 +2,8 @@
 //! connected.
 //!
 //! What is counted belongs to the process and to the names of its routes, not to a worker or a configuration: whoever
-//! asks for the limits of a route of the same name and the same figures goes on where the last one stopped.
+//! asks for the limits of a route of the same name and the same figures goes on where the last one stopped. Where the
+//! figures are others, rates begin anew, and connections are counted over to the new limit by [`Places::move_to`].
 
 mod key;
 mod place;
@@ -12,7 +13,7 @@ use std::{
     collections::HashMap,
     fmt,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -84,8 +85,8 @@ impl Limit {
 
 /// Every limit of the process. Workers share one.
 pub struct Limits {
-    all: Arc<RouteLimiter>,
-    routes: Mutex<HashMap<(String, RouteLimits), Arc<RouteLimiter>>>,
+    /// Those of a configuration that is gone are gone with the last connection that counts against them.
+    limiters: Mutex<HashMap<(String, RouteLimits), Weak<RouteLimiter>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -100,39 +101,39 @@ pub struct RouteLimiter {
 }
 
 impl Limits {
-    /// `[server.limits]`; those of routes are added by [`Limits::route`].
+    /// Nothing is counted yet.
     #[must_use]
-    pub fn new(all: &ConnectionLimits, metrics: &Arc<Metrics>) -> Self {
-        let all = RouteLimits { connections: *all, ..RouteLimits::default() };
-        Self {
-            all: Arc::new(RouteLimiter::new(&all, metrics.limits("-"))),
-            routes: Mutex::default(),
-            metrics: Arc::clone(metrics),
-        }
+    pub fn new(metrics: &Arc<Metrics>) -> Self {
+        Self { limiters: Mutex::default(), metrics: Arc::clone(metrics) }
     }
 
-    /// The limits of all routes together.
+    /// `[server.limits]`: those of all routes together.
     #[must_use]
-    pub fn all(&self) -> &Arc<RouteLimiter> {
-        &self.all
+    pub fn all(&self, limits: &ConnectionLimits) -> Arc<RouteLimiter> {
+        // No route has this name.
+        self.route("-", &RouteLimits { connections: *limits, ..RouteLimits::default() })
     }
 
     /// `[routes.limits]` of the route of this name, with what counted against them so far.
     #[must_use]
     pub fn route(&self, name: &str, limits: &RouteLimits) -> Arc<RouteLimiter> {
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let limiter = routes
-            .entry((name.to_owned(), *limits))
-            .or_insert_with(|| Arc::new(RouteLimiter::new(limits, self.metrics.limits(name))));
-        Arc::clone(limiter)
+        let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (name.to_owned(), *limits);
+        if let Some(known) = limiters.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        limiters.retain(|_, limiter| limiter.strong_count() > 0);
+        let limiter = Arc::new(RouteLimiter::new(limits, self.metrics.limits(name)));
+        limiters.insert(key, Arc::downgrade(&limiter));
+        limiter
     }
 
     /// Forgets what nobody used for so long that it makes no difference. Takes a while with many clients: not for a thread
     /// that serves them.
     pub fn sweep(&self) {
-        let routes: Vec<_> =
-            self.routes.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
-        for limiter in routes.iter().chain([&self.all]) {
+        let limiters: Vec<_> =
+            self.limiters.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(Weak::upgrade).collect();
+        for limiter in limiters {
             limiter.rates().for_each(Rate::sweep);
         }
     }

@@ -13,10 +13,10 @@ use crate::{descriptors::is_reserved, door::Door, worker::Worker};
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Accepts until `stopped` says so.
+/// Accepts until `stopped` says so. Each connection has to pass the door that is there when it comes.
 pub async fn accept(
     listener: TcpListener,
-    door: Arc<Door>,
+    doors: watch::Receiver<Arc<Door>>,
     workers: Arc<[Worker]>,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -26,6 +26,7 @@ pub async fn accept(
             accepted = listener.accept() => accepted,
             _ = stopped.wait_for(|stopped| *stopped) => return,
         };
+        let door = Arc::clone(&doors.borrow());
         match accepted {
             // The others wait in the backlog, and this one learns at once that it should come back later.
             Ok((stream, peer)) if is_reserved(&stream) => {

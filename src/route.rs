@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use crate::{
     config::{
-        self, ChainSource, Config, HeaderEdits, SessionLimits, Target,
+        self, Config, HeaderEdits, SessionLimits, Target,
         pattern::{HostPattern, OriginRule, PathPattern, PathTemplate},
     },
     limit::{Limits, RouteLimiter},
@@ -44,6 +44,7 @@ pub struct Route {
     host: Option<HostPattern>,
     path: PathPattern,
     path_rewrite: Option<PathTemplate>,
+    config: config::Route,
 }
 
 impl Route {
@@ -92,16 +93,27 @@ pub struct RouteTable {
 }
 
 impl RouteTable {
-    /// The routes of a configuration.
+    /// The routes of a configuration. Those that are as they were before stay the same objects.
     #[must_use]
-    pub fn new(config: &Config, limits: &Limits, metrics: &Metrics) -> Self {
+    pub fn new(config: &Config, limits: &Limits, metrics: &Metrics, before: Option<&Self>) -> Self {
         let may_route = config.filters.values().any(|filter| !filter.allow.upstreams.is_empty());
-        Self::of(&config.routes, may_route, limits, metrics)
+        Self::of(&config.routes, may_route, limits, metrics, before)
     }
 
-    fn of(routes: &[config::Route], may_route: bool, limits: &Limits, metrics: &Metrics) -> Self {
+    fn of(
+        routes: &[config::Route],
+        may_route: bool,
+        limits: &Limits,
+        metrics: &Metrics,
+        before: Option<&Self>,
+    ) -> Self {
         let route = |route: &config::Route| {
-            let filtered = !matches!(&route.filters, ChainSource::Names(names) if names.is_empty());
+            let filtered = route.filters.is_used();
+            let known = before.and_then(|before| before.named(&route.name));
+            let same = |known: &&Arc<Route>| known.config == *route && known.may_route == (filtered && may_route);
+            if let Some(known) = known.filter(same) {
+                return Arc::clone(known);
+            }
             Arc::new(Route {
                 name: route.name.clone(),
                 target: route.target.clone(),
@@ -119,6 +131,7 @@ impl RouteTable {
                 host: route.host.clone(),
                 path: route.path.clone(),
                 path_rewrite: route.path_rewrite.clone(),
+                config: route.clone(),
             })
         };
         Self { routes: routes.iter().map(route).collect() }
@@ -131,6 +144,19 @@ impl RouteTable {
             let parameters = route.matches(host, path)?;
             Some(Matched { route: Arc::clone(route), parameters })
         })
+    }
+
+    /// The route of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Arc<Route>> {
+        self.routes.iter().find(|route| route.name == name)
+    }
+
+    /// Are they the same routes in the same order?
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        self.routes.len() == other.routes.len()
+            && self.routes.iter().zip(&other.routes).all(|(one, other)| Arc::ptr_eq(one, other))
     }
 
     /// Every route, in file order.

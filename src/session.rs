@@ -45,7 +45,7 @@ use self::{
 pub use self::{
     branch::Dialling,
     end::SessionEnd,
-    registry::{Entry, Registry},
+    registry::{Entry, Registry, Remote, Retired},
     scan::Violation,
     token::Bearer,
 };
@@ -184,9 +184,10 @@ impl Session {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<SessionEnd> {
         self.now = Instant::now();
         self.entry.control.register(context);
-        if self.entry.control.drain_ordered() {
-            self.begin_end(SessionEnd::Drained);
+        if let Some(end) = self.entry.control.ordered_end() {
+            self.begin_end(end);
         }
+        self.follow_authenticator();
         if matches!(self.phase, Phase::Open)
             && let Some(token) = &mut self.token
             && token.is_revoked()

@@ -1,7 +1,7 @@
 //! One worker per core: a thread with a runtime of its own. A connection stays on its worker for its whole life.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     io,
     net::{SocketAddr, TcpStream},
     rc::Rc,
@@ -13,24 +13,20 @@ use std::{
     time::Duration,
 };
 
-use rustls::ClientConfig;
 use tokio::{
     runtime::{Builder, LocalOptions},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
 use crate::{
-    auth::Authenticators,
+    configured::Configured,
     door::Door,
     filter::{Catalogue, Instances, Live},
-    handshake::{self, AuthRequests, Context},
-    limit::Limits,
-    route::RouteTable,
+    handshake::{self, Context, Current, Followed, Standings},
     session::Registry,
     telemetry::metrics::Metrics,
     topic::{Doorbell, Hub},
-    upstream::Upstreams,
 };
 
 /// Accepted connections that wait for the worker's next turn.
@@ -51,16 +47,8 @@ const LONGEST_DRAIN_STEP: Duration = Duration::from_millis(100);
 /// What all workers share.
 #[derive(Clone)]
 pub struct Shared {
-    /// Every route.
-    pub routes: Arc<RouteTable>,
-    /// How much may come.
-    pub limits: Arc<Limits>,
-    /// Every upstream.
-    pub upstreams: Arc<Upstreams>,
-    /// Every `[jwt.*]` table.
-    pub authenticators: Arc<Authenticators>,
-    /// Whom services of `auth_request` have to prove to be; none where none is asked over `https://`.
-    pub service_tls: Option<Arc<ClientConfig>>,
+    /// What the configuration asks for at the start.
+    pub configured: Arc<Configured>,
     /// Every filter.
     pub catalogue: Arc<Catalogue>,
     /// Topics, and the connections of all workers.
@@ -72,6 +60,8 @@ pub struct Shared {
 enum Command {
     Connection(TcpStream, SocketAddr, Arc<Door>, Place),
     Drain(Duration),
+    Configure(Arc<Configured>, oneshot::Sender<Followed>),
+    Foresee(Arc<Configured>, oneshot::Sender<Followed>),
 }
 
 /// One connection in a worker's load, from accept to the end.
@@ -140,16 +130,30 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Goes on with another configuration. Answers what became of the open connections.
+    pub async fn configure(&self, configured: Arc<Configured>) -> Followed {
+        let (done, answered) = oneshot::channel();
+        // A worker only ends with the process.
+        let _ = self.commands.send(Command::Configure(configured, done)).await;
+        answered.await.unwrap_or_default()
+    }
+
+    /// What would become of them.
+    pub async fn foresee(&self, configured: Arc<Configured>) -> Followed {
+        let (done, answered) = oneshot::channel();
+        let _ = self.commands.send(Command::Foresee(configured, done)).await;
+        answered.await.unwrap_or_default()
+    }
+}
+
 async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: watch::Sender<bool>) {
     let mut live = shared.catalogue.subscribe();
     let instances = Instances::new(live.borrow_and_update().clone());
-    let revocations = shared.authenticators.revocations().subscribe();
+    let revocations = shared.configured.authenticators.revocations().subscribe();
     let context = Rc::new(Context {
-        routes: shared.routes,
-        limits: shared.limits,
-        upstreams: shared.upstreams,
-        authenticators: shared.authenticators,
-        auth_requests: AuthRequests::new(shared.service_tls),
+        current: RefCell::new(Current::new(shared.configured)),
+        standings: Standings::default(),
         sessions: Rc::new(Registry::new(live.clone(), instances)),
         hub: shared.hub,
         bell: Doorbell::new(),
@@ -167,6 +171,16 @@ async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: wa
                 }
                 Err(error) => tracing::error!(%error, "a connection cannot be registered"),
             },
+            Command::Configure(configured, done) => {
+                let context = Rc::clone(&context);
+                let close_over = configured.config.server.drain_timeout;
+                tokio::task::spawn_local(async move {
+                    let _ = done.send(handshake::follow(&context, &configured, close_over).await);
+                });
+            }
+            Command::Foresee(configured, done) => {
+                let _ = done.send(handshake::foresee(&context, &configured));
+            }
             Command::Drain(over) => {
                 context.draining.set(true);
                 drain(&context.sessions, over).await;

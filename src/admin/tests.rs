@@ -87,7 +87,14 @@ fn with<F: Future<Output = ()>>(on: On, test: impl FnOnce(Served) -> F) {
         let metrics = Arc::new(Metrics::new().unwrap());
         let revocations = Arc::new(Revocations::in_memory(metrics.auth.revocations()));
         let (tokens, _) = Tokens::load(&[]).unwrap();
-        let state = Arc::new(AdminState { metrics, readiness: Arc::clone(&readiness), filters, revocations, tokens });
+        let state = Arc::new(AdminState {
+            metrics,
+            readiness: Arc::clone(&readiness),
+            filters,
+            revocations,
+            tokens,
+            reloads: Arc::new(NoReload),
+        });
         match on {
             On::Admin => tokio::spawn(serve(listener, state)),
             On::Health => tokio::spawn(serve_health(listener, state)),
@@ -136,6 +143,22 @@ fn status_of(answer: &str) -> &str {
 
 fn body_of(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
+}
+
+struct NoReload;
+
+impl Reload for NoReload {
+    fn reload(&self) -> std::pin::Pin<Box<dyn Future<Output = Reloaded> + Send + '_>> {
+        Box::pin(async { Err("no file".to_owned()) })
+    }
+
+    fn check(
+        &self,
+        text: String,
+        _: std::path::PathBuf,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Reloaded> + Send + '_>> {
+        Box::pin(async { Ok(ReloadReport { changed: vec![text], ..ReloadReport::default() }) })
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Keys in files, which count anew when the file changes.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use jsonwebtoken::Algorithm;
 
@@ -14,39 +14,29 @@ use crate::{
     secret_file::{LOOK_INTERVAL, SecretFile},
 };
 
-/// A file and the ring that it fills.
+/// A file with keys.
 pub(super) struct KeyFile {
     jwt: String,
     file: SecretFile,
     source: KeySource,
     algorithms: Vec<Algorithm>,
-    ring: Option<Arc<KeyRing>>,
 }
 
 impl KeyFile {
-    /// Reads the keys for the first time; `None` where they are in no file.
-    pub(super) fn open(name: &str, jwt: &Jwt) -> Result<Option<(Self, Keys)>, KeyError> {
-        let path = match &jwt.keys {
-            KeySource::PublicKeyFile(path) | KeySource::SecretFile(path) | KeySource::JwksFile(path) => path,
-            KeySource::JwksUrl { .. } => return Ok(None),
-        };
-        let mut file = SecretFile::new(path.clone(), SOURCE_BYTES as u64);
+    /// Reads the keys for the first time.
+    pub(super) fn open(name: &str, jwt: &Jwt, path: &Path) -> Result<(Self, Keys), KeyError> {
+        let mut file = SecretFile::new(path.to_owned(), SOURCE_BYTES as u64);
         let bytes =
-            file.read().map_err(|source| KeyError::Read { jwt: name.to_owned(), file: path.clone(), source })?;
-        let unfit = |why| KeyError::Unfit { jwt: name.to_owned(), file: path.clone(), why };
+            file.read().map_err(|source| KeyError::Read { jwt: name.to_owned(), file: path.to_owned(), source })?;
+        let unfit = |why| KeyError::Unfit { jwt: name.to_owned(), file: path.to_owned(), why };
         let keys = Keys::read(&jwt.keys, &bytes, &jwt.algorithms).map_err(unfit)?;
         let (source, algorithms) = (jwt.keys.clone(), jwt.algorithms.clone());
-        Ok(Some((Self { jwt: name.to_owned(), file, source, algorithms, ring: None }, keys)))
-    }
-
-    /// Where changes go.
-    pub(super) fn fills(&mut self, ring: &Arc<KeyRing>) {
-        self.ring = Some(Arc::clone(ring));
+        Ok((Self { jwt: name.to_owned(), file, source, algorithms }, keys))
     }
 
     /// Looks whether the file has changed. What is no key changes nothing: the last good keys count on.
-    fn look(&mut self) {
-        let (Some(changed), Some(ring)) = (self.file.changed(), &self.ring) else { return };
+    fn look(&mut self, ring: &KeyRing) {
+        let Some(changed) = self.file.changed() else { return };
         let (jwt, file) = (&self.jwt, self.file.path().display());
         let read = changed.map_err(|error| ("unreadable", error.to_string()));
         let keys =
@@ -65,18 +55,19 @@ impl KeyFile {
     }
 }
 
-/// Looks at the files for as long as it is polled. They may be on a slow file system, so a thread for such does it.
-pub(super) async fn follow(mut files: Vec<KeyFile>) {
+/// Looks at the file for as long as it is polled. It may be on a slow file system, so a thread for such does it.
+pub(super) async fn follow(mut file: KeyFile, ring: Arc<KeyRing>) {
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
+        let filled = Arc::clone(&ring);
         let looked = tokio::task::spawn_blocking(move || {
-            files.iter_mut().for_each(KeyFile::look);
-            files
+            file.look(&filled);
+            file
         });
         match looked.await {
-            Ok(back) => files = back,
+            Ok(back) => file = back,
             Err(error) => {
-                tracing::error!(%error, "key files are no longer looked at");
+                tracing::error!(%error, "a key file is no longer looked at");
                 return;
             }
         }

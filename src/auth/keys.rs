@@ -1,11 +1,14 @@
 //! The keys of one `[jwt.*]` table.
 
 use jsonwebtoken::{
-    Algorithm, AlgorithmFamily, DecodingKey,
+    Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyOperations, PublicKeyUse},
 };
 
-use crate::{config::KeySource, secret_file::without_line_break};
+use sha2::{Digest, Sha256};
+use x509_parser::{prelude::FromDer, public_key::RSAPublicKey};
+
+use crate::{config::KeySource, identity::SignedBy, secret_file::without_line_break};
 
 /// The largest key file, and the largest set that is fetched.
 pub(super) const SOURCE_BYTES: usize = 1 << 20;
@@ -19,12 +22,13 @@ const MIN_RSA_BITS: usize = 2048;
 /// Keys that tokens may be signed with.
 pub(super) struct Keys(Vec<Key>);
 
-struct Key {
+pub(super) struct Key {
     kid: Option<String>,
     /// What the key may be used with, as far as it says so.
     algorithm: Option<Algorithm>,
     curve: Option<EllipticCurve>,
     decoding: DecodingKey,
+    mark: [u8; 32],
 }
 
 impl Keys {
@@ -38,15 +42,28 @@ impl Keys {
     }
 
     /// The keys that may have signed a token with this header. A token that names a key is tried with no other.
-    pub(super) fn fitting(&self, kid: Option<&str>, algorithm: Algorithm) -> impl Iterator<Item = &DecodingKey> {
+    pub(super) fn fitting(&self, kid: Option<&str>, algorithm: Algorithm) -> impl Iterator<Item = &Key> {
         let fits = move |key: &&Key| key.fits(kid, algorithm);
-        self.0.iter().filter(fits).map(|key| &key.decoding)
+        self.0.iter().filter(fits)
+    }
+
+    /// Is the key that signed a token among them?
+    pub(super) fn hold(&self, signed_by: &SignedBy) -> bool {
+        self.fitting(None, signed_by.algorithm).any(|key| key.mark == signed_by.key)
     }
 }
 
 impl Key {
     fn plain(decoding: DecodingKey) -> Self {
-        Self { kid: None, algorithm: None, curve: None, decoding }
+        Self { kid: None, algorithm: None, curve: None, mark: mark(&decoding), decoding }
+    }
+
+    pub(super) fn decoding(&self) -> &DecodingKey {
+        &self.decoding
+    }
+
+    pub(super) fn mark(&self) -> [u8; 32] {
+        self.mark
     }
 
     fn fits(&self, kid: Option<&str>, algorithm: Algorithm) -> bool {
@@ -123,5 +140,20 @@ fn from_set(jwk: &Jwk) -> Option<Key> {
         Some(named) => Some(named.to_string().parse().ok()?),
     };
     let decoding = DecodingKey::from_jwk(jwk).ok()?;
-    Some(Key { kid: common.key_id.clone(), algorithm, curve, decoding })
+    let mark = mark(&decoding);
+    Some(Key { kid: common.key_id.clone(), algorithm, curve, decoding, mark })
+}
+
+/// The same for a key in a PEM file and in a set.
+fn mark(key: &DecodingKey) -> [u8; 32] {
+    let unsigned = |number: &[u8]| number.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<_>>();
+    let rsa = |n: &[u8], e: &[u8]| Sha256::new().chain_update(unsigned(n)).chain_update(unsigned(e)).finalize();
+    let hashed = match key.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, e } => rsa(n, e),
+        DecodingKeyKind::SecretOrDer(bytes) => match RSAPublicKey::from_der(bytes) {
+            Ok((_, public)) if key.family() == AlgorithmFamily::Rsa => rsa(public.modulus, public.exponent),
+            Ok(_) | Err(_) => Sha256::digest(bytes),
+        },
+    };
+    hashed.into()
 }

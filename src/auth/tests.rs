@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::Jwt;
+use crate::config::{Jwt, KeySource};
 
 const SECRET: &[u8] = b"thirty-two bytes or more of noise";
 
@@ -112,7 +112,8 @@ fn jwt(keys: KeySource, algorithms: &[Algorithm]) -> Jwt {
 fn load(jwt: &Jwt) -> Result<Authenticator, KeyError> {
     let metrics = Metrics::new().unwrap();
     let revocations = Arc::new(Revocations::in_memory(metrics.auth.revocations()));
-    Authenticator::load("main", jwt, &metrics.auth, &mut KeyKeeper::default(), revocations)
+    let keys = Arc::new(KeptKeys::load("main", jwt, &metrics.auth)?);
+    Ok(Authenticator::new(jwt, keys, revocations))
 }
 
 fn write(folder: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> std::path::PathBuf {

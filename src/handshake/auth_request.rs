@@ -29,7 +29,7 @@ const X_FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 const PASSED_ON: [HeaderName; 3] = [header::WWW_AUTHENTICATE, header::CONTENT_TYPE, header::CACHE_CONTROL];
 
 /// The way to services of one worker, and what they said of late.
-pub struct AuthRequests {
+pub(super) struct AuthRequests {
     client: Direct,
     answers: RefCell<HashMap<[u8; 32], (Instant, Answer)>>,
 }
@@ -44,8 +44,7 @@ enum Answer {
 
 impl AuthRequests {
     /// Trusts what this says.
-    #[must_use]
-    pub fn new(tls: Option<Arc<ClientConfig>>) -> Self {
+    pub(super) fn new(tls: Option<Arc<ClientConfig>>) -> Self {
         Self { client: Direct::new(tls), answers: RefCell::default() }
     }
 

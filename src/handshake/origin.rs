@@ -11,7 +11,7 @@ use crate::{
 
 /// What a request says of its origin.
 #[derive(Debug, Eq, PartialEq)]
-enum Origin {
+pub(super) enum Origin {
     Absent,
     Null,
     Of {
@@ -24,12 +24,11 @@ enum Origin {
 }
 
 /// The host and port that the client asked for.
-type Asked<'a> = (&'a str, Option<u16>);
+pub(super) type Asked<'a> = (&'a str, Option<u16>);
 
 /// Refuses with 403 what no rule takes.
 pub(super) fn check(rules: &[OriginRule], headers: &HeaderMap, asked: Asked<'_>) -> Result<(), Refusal> {
-    let origin = Origin::of(headers);
-    if rules.iter().any(|rule| takes(rule, &origin, asked)) { Ok(()) } else { Err(Refusal::origin()) }
+    if Origin::of(headers).is_taken(rules, asked) { Ok(()) } else { Err(Refusal::origin()) }
 }
 
 fn takes(rule: &OriginRule, origin: &Origin, asked: Asked<'_>) -> bool {
@@ -58,7 +57,12 @@ fn is_same(scheme: &str, host: &str, port: Option<u16>, (asked_host, asked_port)
 }
 
 impl Origin {
-    fn of(headers: &HeaderMap) -> Self {
+    /// Does one of the rules take it?
+    pub(super) fn is_taken(&self, rules: &[OriginRule], asked: Asked<'_>) -> bool {
+        rules.iter().any(|rule| takes(rule, self, asked))
+    }
+
+    pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut values = headers.get_all(header::ORIGIN).iter();
         let value = match (values.next(), values.next()) {
             (None, _) => return Self::Absent,

@@ -2,14 +2,18 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use super::{Limit, RouteLimiter, key::Key};
-use crate::config::ConnectionLimits;
+use super::{
+    Limit, RouteLimiter,
+    key::{self, Key},
+};
+use crate::{config::ConnectionLimits, identity::Identity};
 
 /// Parts of a map, each with a lock of its own.
 const PARTS: usize = 16;
@@ -44,6 +48,23 @@ impl Counter {
             addresses: keyed(limits.connections_per_ip),
             users: keyed(limits.connections_per_user),
         }
+    }
+
+    /// Takes a place for a connection that is open already, also beyond the limit. Answers as [`Counter::take`].
+    fn take_anyway(&self, counted: Counted) -> bool {
+        let keyed = match counted {
+            Counted::Connection => {
+                if self.most.is_some() {
+                    self.open.fetch_add(1, Ordering::Relaxed);
+                }
+                return self.most.is_some();
+            }
+            Counted::Address(_) => &self.addresses,
+            Counted::User(_) => &self.users,
+        };
+        let (Some(keyed), Counted::Address(key) | Counted::User(key)) = (keyed, counted) else { return false };
+        *keyed.part(&key).lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default() += 1;
+        true
     }
 
     /// True where a place was taken; false where none is needed.
@@ -124,6 +145,27 @@ impl Places {
             self.0.push((Arc::clone(limiter), counted));
         }
         Ok(())
+    }
+
+    /// Counts the connection against the limits of another configuration, from which it is not refused any more.
+    pub fn move_to(
+        &mut self,
+        route: &Arc<RouteLimiter>,
+        all: &Arc<RouteLimiter>,
+        client: IpAddr,
+        user: Option<&Identity>,
+    ) {
+        let mut moved = Self::default();
+        let address = Counted::Address(key::address(client));
+        let user = user.map(|user| Counted::User(key::user(user, client)));
+        let of_route = [Some(address), Some(Counted::Connection), user].map(|counted| (route, counted));
+        let of_all = [Some(address), Some(Counted::Connection)].map(|counted| (all, counted));
+        for (limiter, counted) in of_route.into_iter().chain(of_all) {
+            if let Some(counted) = counted.filter(|counted| limiter.connections.take_anyway(*counted)) {
+                moved.0.push((Arc::clone(limiter), counted));
+            }
+        }
+        *self = moved;
     }
 }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::{config::LimitAction, message::Message};
 
 fn limits() -> Limits {
-    Limits::new(&ConnectionLimits::default(), &Arc::new(Metrics::new().unwrap()))
+    Limits::new(&Arc::new(Metrics::new().unwrap()))
 }
 
 fn limiter(limits: RouteLimits) -> Arc<RouteLimiter> {
@@ -30,6 +30,7 @@ fn user(issuer: &str, subject: Option<&str>) -> Identity {
         claims: "{}".to_owned(),
         token_id: None,
         session_id: None,
+        signed_by: None,
     }
 }
 

@@ -12,7 +12,7 @@ fn table(routes: &[(&str, &str, &str, &str)]) -> RouteTable {
             path_rewrite: (!rewrite.is_empty()).then(|| PathTemplate::parse(rewrite, &path).unwrap()),
             path,
             target: Target::Echo,
-            filters: ChainSource::Names(Vec::new()),
+            filters: config::ChainSource::Names(Vec::new()),
             subprotocols: None,
             request_headers: HeaderEdits::default(),
             auth: None,
@@ -25,7 +25,7 @@ fn table(routes: &[(&str, &str, &str, &str)]) -> RouteTable {
     };
     let routes: Vec<_> = routes.iter().map(route).collect();
     let metrics = Arc::new(Metrics::new().unwrap());
-    RouteTable::of(&routes, false, &Limits::new(&config::ConnectionLimits::default(), &metrics), &metrics)
+    RouteTable::of(&routes, false, &Limits::new(&metrics), &metrics, None)
 }
 
 fn found(table: &RouteTable, host: &str, path: &str) -> Option<String> {

@@ -92,6 +92,10 @@ pub enum SessionEnd {
     },
     /// The gateway drains.
     Drained,
+    /// Another configuration has no such route, or one that would have treated the connection differently.
+    RouteChanged,
+    /// By another configuration the connection would have been refused.
+    NoLongerAllowed,
 }
 
 impl SessionEnd {
@@ -134,6 +138,8 @@ impl SessionEnd {
                 },
             )),
             Self::Drained => Some(CloseFrame::new(1001, "going away")),
+            Self::RouteChanged => Some(CloseFrame::new(1001, "configuration changed")),
+            Self::NoLongerAllowed => Some(CloseFrame::new(4403, "no longer allowed")),
         }
     }
 
@@ -158,7 +164,8 @@ impl SessionEnd {
             | Self::TokenRevoked { .. }
             | Self::TokenRefused
             | Self::TokenUnverifiable
-            | Self::IdentityChanged => Some(CloseFrame::new(1008, "closed by policy")),
+            | Self::IdentityChanged
+            | Self::NoLongerAllowed => Some(CloseFrame::new(1008, "closed by policy")),
             Self::UpstreamViolated(violation) => Some(violation.close_frame()),
             Self::FilterClosed { .. } | Self::Dismissed { .. } | Self::FilterFault { .. } => {
                 Some(CloseFrame::new(1008, "closed by policy"))
@@ -166,7 +173,7 @@ impl SessionEnd {
             Self::UpstreamPongTimeout => Some(CloseFrame::new(1001, "no pong in time")),
             Self::UpstreamSendTimeout => Some(CloseFrame::new(1008, "too slow")),
             Self::UpstreamOverflow => Some(CloseFrame::new(1013, "too slow, try again later")),
-            Self::Drained => Some(CloseFrame::new(1001, "going away")),
+            Self::Drained | Self::RouteChanged => Some(CloseFrame::new(1001, "going away")),
         }
     }
 
@@ -195,7 +202,9 @@ impl SessionEnd {
             | Self::TokenUnverifiable
             | Self::IdentityChanged
             | Self::RateLimited { .. }
-            | Self::Drained => Closer::Gateway,
+            | Self::Drained
+            | Self::RouteChanged
+            | Self::NoLongerAllowed => Closer::Gateway,
         }
     }
 
@@ -246,6 +255,8 @@ impl SessionEnd {
             Self::IdentityChanged => "identity_changed",
             Self::RateLimited { .. } => "rate_limited",
             Self::Drained => "drained",
+            Self::RouteChanged => "route_changed",
+            Self::NoLongerAllowed => "no_longer_allowed",
         }
     }
 
@@ -278,7 +289,9 @@ impl SessionEnd {
             | Self::TokenUnverifiable
             | Self::IdentityChanged
             | Self::RateLimited { .. }
-            | Self::Drained => false,
+            | Self::Drained
+            | Self::RouteChanged
+            | Self::NoLongerAllowed => false,
         }
     }
 

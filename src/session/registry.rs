@@ -10,13 +10,27 @@ use std::{
 use slab::Slab;
 use tokio::sync::watch;
 
-use crate::filter::{Instances, Live};
+use super::{SessionEnd, token::Bearer};
+use crate::{
+    auth::Authenticator,
+    filter::{Instances, Live},
+};
 
 /// What a session is told from outside.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Order {
     None,
     Drain,
+    Retire(Retired),
+}
+
+/// Why a connection that was admitted is closed by another configuration.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Retired {
+    /// Its route is gone, or would treat it differently from the opening on.
+    RouteChanged,
+    /// It would be refused now.
+    NoLongerAllowed,
 }
 
 /// The part of a session that the registry holds.
@@ -24,6 +38,10 @@ enum Order {
 pub(super) struct Control {
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
+    /// Who the client is by its latest token.
+    bearer: RefCell<Option<Bearer>>,
+    /// The bearer's table is another one than the session knows.
+    is_news: Cell<bool>,
 }
 
 impl Control {
@@ -35,8 +53,28 @@ impl Control {
         }
     }
 
-    pub(super) fn drain_ordered(&self) -> bool {
-        self.order.get() == Order::Drain
+    /// How the session is to end, if it is.
+    pub(super) fn ordered_end(&self) -> Option<SessionEnd> {
+        match self.order.get() {
+            Order::None => None,
+            Order::Drain => Some(SessionEnd::Drained),
+            Order::Retire(Retired::RouteChanged) => Some(SessionEnd::RouteChanged),
+            Order::Retire(Retired::NoLongerAllowed) => Some(SessionEnd::NoLongerAllowed),
+        }
+    }
+
+    /// The table that verifies the client's tokens from now on, where that is another one.
+    pub(super) fn new_authenticator(&self) -> Option<Arc<Authenticator>> {
+        self.is_news.take().then(|| self.bearer.borrow().as_ref().map(|bearer| Arc::clone(&bearer.authenticator)))?
+    }
+
+    /// Tells others who the client is now.
+    pub(super) fn identified(&self, bearer: &Bearer) {
+        *self.bearer.borrow_mut() = Some(bearer.clone());
+    }
+
+    fn is_ordered(&self) -> bool {
+        self.order.get() != Order::None
     }
 
     fn wake(&self) {
@@ -70,7 +108,12 @@ impl Registry {
 
     /// Adds a session for as long as the entry lives.
     pub fn enter(self: &Rc<Self>) -> Entry {
-        let control = Rc::new(Control { order: Cell::new(Order::None), waker: RefCell::new(None) });
+        let control = Rc::new(Control {
+            order: Cell::new(Order::None),
+            waker: RefCell::new(None),
+            bearer: RefCell::new(None),
+            is_news: Cell::new(false),
+        });
         let key = self.sessions.borrow_mut().insert(Rc::clone(&control));
         Entry { control, key, registry: Rc::downgrade(self) }
     }
@@ -115,7 +158,7 @@ impl Registry {
     /// Tells up to `count` sessions to close with 1001; returns how many were told.
     pub fn drain(&self, count: usize) -> usize {
         let sessions = self.sessions.borrow();
-        let open = sessions.iter().map(|(_, control)| control).filter(|control| !control.drain_ordered());
+        let open = sessions.iter().map(|(_, control)| control).filter(|control| !control.is_ordered());
         let told = open.take(count).map(|control| {
             control.order.set(Order::Drain);
             control.wake();
@@ -126,7 +169,41 @@ impl Registry {
     /// Sessions that were not told to close yet.
     #[must_use]
     pub fn undrained(&self) -> usize {
-        self.sessions.borrow().iter().filter(|(_, control)| !control.drain_ordered()).count()
+        self.sessions.borrow().iter().filter(|(_, control)| !control.is_ordered()).count()
+    }
+}
+
+/// Steers one session.
+#[derive(Debug)]
+pub struct Remote(Rc<Control>);
+
+impl Remote {
+    /// Who the client is by its latest token.
+    #[must_use]
+    pub fn bearer(&self) -> Option<Bearer> {
+        self.0.bearer.borrow().clone()
+    }
+
+    /// Says who the client is, before the session begins.
+    pub fn identified(&self, bearer: &Bearer) {
+        self.0.identified(bearer);
+    }
+
+    /// From now on this table verifies the client's tokens and says what happens when they run out.
+    pub fn authenticate_with(&self, authenticator: &Arc<Authenticator>) {
+        if let Some(bearer) = self.0.bearer.borrow_mut().as_mut() {
+            bearer.authenticator = Arc::clone(authenticator);
+            self.0.is_news.set(true);
+        }
+        self.0.wake();
+    }
+
+    /// Ends the session.
+    pub fn retire(&self, why: Retired) {
+        if self.0.order.get() == Order::None {
+            self.0.order.set(Order::Retire(why));
+            self.0.wake();
+        }
     }
 }
 
@@ -138,6 +215,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What others steer the session by.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        Remote(Rc::clone(&self.control))
+    }
+
     /// What [`Registry::wake`] knows the session by.
     pub(super) fn key(&self) -> usize {
         self.key

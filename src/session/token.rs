@@ -24,7 +24,7 @@ const MAX_REFRESH_BYTES: usize = 16 << 10;
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 
 /// Who the client is, and who says so.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Bearer {
     /// Verifies the client's tokens.
     pub authenticator: Arc<Authenticator>,
@@ -111,6 +111,15 @@ fn look_at(bearer: &Bearer, now: Instant) -> Option<Instant> {
 }
 
 impl Session {
+    /// Another configuration may have put another table in the place of the one that verified the token.
+    pub(super) fn follow_authenticator(&mut self) {
+        let Some(token) = &mut self.token else { return };
+        if let Some(authenticator) = self.entry.control.new_authenticator() {
+            token.bearer.authenticator = authenticator;
+            token.look_at = look_at(&token.bearer, self.now);
+        }
+    }
+
     /// Takes a message by which the client refreshes its identity: it goes no further.
     pub(super) fn takes_refresh(&mut self, message: &Message) -> bool {
         let Some(token) = &mut self.token else { return false };
@@ -155,6 +164,7 @@ impl Session {
         let identity = Rc::new(identity);
         token.bearer.identity = Rc::clone(&identity);
         token.look_at = look_at(&token.bearer, self.now);
+        self.entry.control.identified(&token.bearer);
         let expires = identity.expires_at;
         self.filters.refreshed(identity);
         self.client.send(Message::text(serde_json::json!({"wsgate": "refreshed", "expires": expires}).to_string()));

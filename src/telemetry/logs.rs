@@ -52,6 +52,9 @@ pub enum LogError {
     /// No thread can be had.
     #[error("cannot start the writer of the log")]
     Writer(#[source] io::Error),
+    /// The log is gone.
+    #[error("the level of the log cannot be changed")]
+    Reload(#[source] tracing_subscriber::reload::Error),
     /// Logging was set up before.
     #[error("cannot set up the log")]
     Twice(#[from] TryInitError),
@@ -61,6 +64,18 @@ pub enum LogError {
 #[must_use = "lines that were not written yet are lost"]
 pub struct Logs {
     queue: Queue,
+    set_level: SetLevel,
+}
+
+/// Replaces the level of the log. `WSGATE_LOG` still overrides it.
+pub type SetLevel = Arc<dyn Fn(&str) -> Result<(), LogError> + Send + Sync>;
+
+impl Logs {
+    /// How the level is replaced.
+    #[must_use]
+    pub fn set_level(&self) -> SetLevel {
+        Arc::clone(&self.set_level)
+    }
 }
 
 /// Logs to stderr from now on, as the configuration and `WSGATE_LOG` say. `dropped` counts lines that were not written.
@@ -75,8 +90,9 @@ pub fn start(log: &Log, dropped: IntCounter) -> Result<Logs, LogError> {
         Err(VarError::NotPresent) => None,
         Err(error @ VarError::NotUnicode(_)) => return Err(LogError::NotText(error)),
     };
-    dispatch(log, variable.as_deref(), ansi, queue.clone())?.try_init()?;
-    Ok(Logs { queue })
+    let (dispatch, set_level) = dispatch(log, variable.as_deref(), ansi, queue.clone())?;
+    dispatch.try_init()?;
+    Ok(Logs { queue, set_level })
 }
 
 impl Drop for Logs {
@@ -85,15 +101,28 @@ impl Drop for Logs {
     }
 }
 
-fn dispatch(log: &Log, variable: Option<&str>, ansi: bool, queue: Queue) -> Result<Dispatch, LogError> {
-    let filter = match variable.filter(|directives| !directives.is_empty()) {
+fn dispatch(log: &Log, variable: Option<&str>, ansi: bool, queue: Queue) -> Result<(Dispatch, SetLevel), LogError> {
+    let overridden = variable.is_some_and(|directives| !directives.is_empty());
+    let filter = match variable.filter(|_| overridden) {
         Some(directives) => EnvFilter::try_new(directives).map_err(LogError::Variable)?,
         None => EnvFilter::try_new(&log.level).map_err(LogError::Level)?,
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue);
+    /// Whatever the format, the handle does the same.
+    macro_rules! with_handle {
+        ($builder:expr) => {{
+            let builder = $builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set_level: SetLevel = Arc::new(move |level| {
+                let filter = EnvFilter::try_new(level).map_err(LogError::Level)?;
+                if overridden { Ok(()) } else { handle.reload(filter).map_err(LogError::Reload) }
+            });
+            (builder.into(), set_level)
+        }};
+    }
     Ok(match log.format {
-        LogFormat::Text => builder.with_ansi(ansi).into(),
-        LogFormat::Json => builder.json().flatten_event(true).into(),
+        LogFormat::Text => with_handle!(builder.with_ansi(ansi)),
+        LogFormat::Json => with_handle!(builder.json().flatten_event(true)),
     })
 }
 

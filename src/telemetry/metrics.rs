@@ -5,6 +5,7 @@ mod limit;
 mod route;
 mod auth;
 mod door;
+mod reloads;
 mod store;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use store::StoreMetrics;
 
 use self::{door::DoorFamilies, store::StoreFamilies};
 use crate::message::{Direction, Kind};
+pub use reloads::ReloadMetrics;
 
 /// Upper bounds in seconds for what usually takes microseconds.
 const CALL_SECONDS: &[f64] =
@@ -68,6 +70,8 @@ pub struct Metrics {
     /// Of tokens.
     pub auth: AuthFamilies,
     doors: DoorFamilies,
+    /// Of configurations.
+    pub reloads: ReloadMetrics,
     /// Log lines that were not written because nobody read them in time.
     pub log_lines_dropped_total: IntCounter,
 }
@@ -210,6 +214,7 @@ impl Metrics {
             stores: StoreFamilies::register(r)?,
             auth: AuthFamilies::register(r)?,
             doors: DoorFamilies::register(r)?,
+            reloads: ReloadMetrics::new(r)?,
             log_lines_dropped_total: registered(
                 r,
                 IntCounter::new("log_lines_dropped_total", "Log lines not written because nobody read them in time.")?,

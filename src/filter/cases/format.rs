@@ -277,7 +277,7 @@ impl RawIdentity {
         add("exp", expires_at.map(|at| json!(at)));
         add("scope", (!scopes.is_empty()).then(|| json!(scopes.join(" "))));
         let claims = Value::Object(claims).to_string();
-        Ok(Identity { subject, issuer, scopes, expires_at, token_id: None, session_id: None, claims })
+        Ok(Identity { subject, issuer, scopes, expires_at, token_id: None, session_id: None, claims, signed_by: None })
     }
 }
 

@@ -65,7 +65,7 @@ fn configured(level: &str, format: LogFormat) -> Log {
 fn logged(config: &Log, variable: Option<&str>, log: impl FnOnce()) -> String {
     let pipe = Pipe::default();
     let queue = Queue::start(pipe.clone(), counter()).unwrap();
-    with_default(&dispatch(config, variable, false, queue.clone()).unwrap(), log);
+    with_default(&dispatch(config, variable, false, queue.clone()).unwrap().0, log);
     queue.flush(Duration::from_secs(20));
     pipe.text()
 }
