@@ -1,5 +1,6 @@
 //! The command line.
 
+mod check;
 mod connect;
 mod filter;
 mod url;
@@ -15,15 +16,12 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use http::{HeaderName, HeaderValue};
 
-use self::{filter::FilterCommand, url::WsUrl};
+use self::{check::CheckArguments, filter::FilterCommand, url::WsUrl};
 use crate::{
-    admin::Tokens,
-    auth::{Authenticators, Revocations},
     config::{Config, ConfigErrors, Warning},
     configured::ConfiguredError,
     descriptors,
-    door::Door,
-    filter::{Memories, check_scripts, compile_script, compile_stdin},
+    filter::{Memories, compile_script, compile_stdin},
     gateway::{self, GatewayError},
     http_head::{is_of_the_connection, is_token},
     telemetry::{logs, metrics::Metrics},
@@ -50,6 +48,9 @@ Examples:
     wsgate filter new shout --lang rust
     wsgate filter test shout
     wsgate filter build shout --watch --into filters.d
+  Look what a configuration would change in a running gateway, then have it loaded:
+    wsgate check --config wsgate.toml --against http://127.0.0.1:9901
+    kill -HUP $(pidof wsgate)
   Look at its filters, and take the last change of one back:
     wsgate filter ls
     wsgate filter rollback redact
@@ -63,7 +64,7 @@ Exit codes:
 Environment:
   WSGATE_LOG     overrides `level` of [log]; such as debug, or info,wsgate::session=trace
   SSL_CERT_FILE  overrides the certificates that wss:// servers are checked against
-  WSGATE_ADMIN_TOKEN  a token for the admin API, which `wsgate filter` sends";
+  WSGATE_ADMIN_TOKEN  a token for the admin API, which `wsgate filter` and `check` send";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -85,11 +86,7 @@ enum Command {
     /// Run the gateway until SIGTERM (drains first) or SIGINT
     Run(RunArguments),
     /// Say everything that is wrong with a configuration, and exit with 78 if something is
-    Check {
-        /// The configuration
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
+    Check(CheckArguments),
     /// Talk to a WebSocket server: lines of stdin are sent as text messages, messages are printed to stdout
     ///
     /// After Ctrl-D, or the end of a pipe, the connection is closed with 1000 once the server has been silent for half a
@@ -158,7 +155,7 @@ struct ConnectArguments {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(arguments) => run(arguments),
-        Command::Check { config } => check(&config),
+        Command::Check(arguments) => check::main(arguments),
         Command::Connect(arguments) => connect::main(arguments),
         Command::CompileFilter { memories, parent } => compile_stdin(memories, parent),
         Command::CompileScript { parent, compiler, name } => compile_script(parent, &compiler, &name),
@@ -214,47 +211,6 @@ fn configuration(arguments: RunArguments) -> Result<(Config, Vec<Warning>), Conf
             Ok((Config::for_upstream(&upstream, listen, admin, &filter)?, Vec::new()))
         }
     }
-}
-
-fn check(file: &std::path::Path) -> ExitCode {
-    match Config::load(file) {
-        Ok((config, warnings)) => {
-            for warning in warnings {
-                say(&warning);
-            }
-            if let Err(error) = keys_fit(&config) {
-                failed(&*error);
-                return ExitCode::from(BAD_CONFIGURATION);
-            }
-            let refused = check_scripts(&config);
-            for (path, error) in &refused {
-                say(&format_args!("{}: {error}", path.display()));
-            }
-            if !refused.is_empty() {
-                return ExitCode::from(BAD_CONFIGURATION);
-            }
-            if let Err(error) = Door::check(&config) {
-                failed(&error);
-                return ExitCode::from(BAD_CONFIGURATION);
-            }
-            // A closed stdout does not make the configuration wrong.
-            let _ = writeln!(io::stdout(), "{}: ok", file.display());
-            ExitCode::SUCCESS
-        }
-        Err(errors) => {
-            say(&errors);
-            ExitCode::from(BAD_CONFIGURATION)
-        }
-    }
-}
-
-/// Keys and tokens in files.
-fn keys_fit(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
-    let metrics = Metrics::new()?;
-    let revocations = Arc::new(Revocations::in_memory(metrics.auth.revocations()));
-    Authenticators::load(config, &metrics, revocations, None)?;
-    Tokens::load(&config.admin.tokens)?;
-    Ok(())
 }
 
 /// An error with its causes, on stderr.

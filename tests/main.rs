@@ -13,6 +13,7 @@ mod closes;
 mod code_cache;
 mod command_line;
 mod compilation;
+mod configuration;
 mod deadlines;
 mod descriptors;
 mod drain;

@@ -1,5 +1,7 @@
 //! Tokens by several kinds of keys: those that count, and a corpus of those that do not.
 
+mod other_tables;
+
 use std::{
     fs,
     sync::LazyLock,

@@ -28,6 +28,8 @@ use crate::{
     worker::Worker,
 };
 
+/// The file has another content than it had. Whoever changed it may have asked for a reload too, which is one then.
+const FILE: &str = "file";
 /// Requests that wait while a configuration is loaded; more wait with them.
 const WAITING: usize = 4;
 /// New issuers of keys have to answer by then: without their keys nobody would be let in.
@@ -92,12 +94,15 @@ pub(super) struct Reloader {
     current: Arc<ArcSwap<Configured>>,
     requests: mpsc::Receiver<Request>,
     generation: u64,
+    /// The content of the file that was loaded last, or refused.
+    tried: Option<follow::Content>,
 }
 
 pub(super) fn new(file: Option<PathBuf>, lasts: Lasts, current: Arc<ArcSwap<Configured>>) -> (Reloads, Reloader) {
     let (sender, requests) = mpsc::channel(WAITING);
     lasts.lasting.metrics.reloads.config_generation.set(1);
-    (Reloads(sender), Reloader { file, lasts, current, requests, generation: 1 })
+    let tried = file.as_deref().and_then(follow::read);
+    (Reloads(sender), Reloader { file, lasts, current, requests, generation: 1, tried })
 }
 
 impl Reloads {
@@ -142,6 +147,11 @@ impl Reloader {
     }
 
     async fn reload(&mut self, cause: &'static str, listeners: &mut Listeners) -> Reloaded {
+        let content = self.file.as_deref().and_then(follow::read);
+        if cause == FILE && content == self.tried {
+            return Ok(ReloadReport { generation: self.generation, ..ReloadReport::default() });
+        }
+        self.tried = content;
         let metrics = Arc::clone(&self.lasts.lasting.metrics);
         match self.try_reload(listeners).await {
             Ok(report) => {

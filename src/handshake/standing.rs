@@ -1,6 +1,13 @@
 //! What an open connection was admitted by, so that another configuration can be asked whether it would admit it too.
 
-use std::{cell::RefCell, collections::BTreeMap, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    net::IpAddr,
+    rc::{Rc, Weak},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::HeaderMap;
 use slab::Slab;
@@ -16,8 +23,8 @@ use crate::{
 
 /// So many connections are looked at before the others of the worker go on.
 const LOOKS_IN_A_TURN: usize = 256;
-/// Connections whose route has changed are closed this often.
-const CLOSE_STEP: Duration = Duration::from_millis(20);
+/// Connections whose route has changed are closed no more often than this, but then several at once.
+const SHORTEST_STEP: Duration = Duration::from_millis(20);
 
 /// What a connection was admitted by.
 pub(super) struct Standing {
@@ -42,6 +49,14 @@ struct Latest {
 /// The connections of a worker.
 #[derive(Default)]
 pub struct Standings(RefCell<Slab<Rc<Standee>>>);
+
+impl Standings {
+    /// Those that were not told to end.
+    fn staying(&self) -> Vec<Rc<Standee>> {
+        let standees = self.0.borrow();
+        standees.iter().map(|(_, standee)| standee).filter(|standee| !standee.remote.is_leaving()).cloned().collect()
+    }
+}
 
 struct Standee {
     standing: Standing,
@@ -190,7 +205,7 @@ pub(super) fn enter(
 pub async fn follow(context: &Context, configured: &Arc<Configured>, close_over: Duration) -> Followed {
     let before = context.current.replace(Current::new(Arc::clone(configured)));
     let mut followed = Followed::default();
-    let standees: Vec<_> = context.standings.0.borrow().iter().map(|(_, standee)| Rc::clone(standee)).collect();
+    let standees = context.standings.staying();
     let nothing_new = before.admits_like(configured);
     let mut leaving = Vec::new();
     for some in standees.chunks(LOOKS_IN_A_TURN) {
@@ -206,23 +221,27 @@ pub async fn follow(context: &Context, configured: &Arc<Configured>, close_over:
         }
         tokio::task::yield_now().await;
     }
-    let steps = usize::try_from(close_over.as_millis() / CLOSE_STEP.as_millis()).unwrap_or(usize::MAX).max(1);
-    let in_a_step = leaving.len().div_ceil(steps).max(1);
-    tokio::task::spawn_local(async move {
-        for some in leaving.chunks(in_a_step) {
-            let still_there = some.iter().filter_map(std::rc::Weak::upgrade);
-            still_there.for_each(|standee| standee.remote.retire(Retired::RouteChanged));
-            sleep(CLOSE_STEP).await;
-        }
-    });
+    tokio::task::spawn_local(close(leaving, close_over));
     followed
+}
+
+/// Evenly over this time.
+async fn close(leaving: Vec<Weak<Standee>>, over: Duration) {
+    let steps = usize::try_from(over.as_millis() / SHORTEST_STEP.as_millis()).unwrap_or(usize::MAX).max(1);
+    let in_a_step = leaving.len().div_ceil(steps).max(1);
+    let steps = u32::try_from(leaving.len().div_ceil(in_a_step)).unwrap_or(u32::MAX).max(1);
+    for some in leaving.chunks(in_a_step) {
+        let still_there = some.iter().filter_map(Weak::upgrade);
+        still_there.for_each(|standee| standee.remote.retire(Retired::RouteChanged));
+        sleep(over / steps).await;
+    }
 }
 
 /// What [`follow`] would come to.
 #[must_use]
 pub fn foresee(context: &Context, configured: &Configured) -> Followed {
     let mut followed = Followed::default();
-    for (_, standee) in context.standings.0.borrow().iter() {
+    for standee in context.standings.staying() {
         followed.count(&standee.standing.latest.borrow().route.name, standee.look(configured));
     }
     followed

@@ -114,9 +114,41 @@ fn a_configuration_that_names_the_route_again_finds_its_counts() {
         let mut rates = limiter.message_rates(ip("192.0.2.1"), None).unwrap();
         (0..10).filter(|_| matches!(rates.pass(Message::text("x")), Passed::Now(_))).count()
     };
-    assert_eq!(passed(&all.route("r", &own)), 3);
+    let first = all.route("r", &own);
+    assert_eq!(passed(&first), 3);
     assert_eq!(passed(&all.route("r", &own)), 0, "the burst is not refilled");
     assert_eq!(passed(&all.route("another", &own)), 3);
+}
+
+#[test]
+fn open_connections_count_against_other_figures_and_leave_these() {
+    let all = limits();
+    let figures = |ip: Option<usize>, user: Option<usize>| RouteLimits {
+        connections: ConnectionLimits {
+            connections: Some(10),
+            connections_per_ip: ip,
+            connections_per_user: user,
+            ..ConnectionLimits::default()
+        },
+        ..RouteLimits::default()
+    };
+    let (before, after) = (all.route("r", &figures(None, None)), all.route("r", &figures(Some(1), Some(1))));
+    let everything = all.all(&ConnectionLimits::default());
+    let (client, ann) = (ip("192.0.2.1"), user("https://id.example.com", Some("ann")));
+    let mut places = [Places::default(), Places::default()];
+    for places in &mut places {
+        before.enter(client, places).unwrap();
+        before.enter_user(&ann, client, places).unwrap();
+    }
+    assert_eq!((before.open().0, after.open().0), (2, 0));
+    // Two where one is allowed: they stay, and nobody else gets in.
+    places.iter_mut().for_each(|places| places.move_to(&after, &everything, client, Some(&ann)));
+    assert_eq!((before.open().0, after.open()), (0, (2, 1)));
+    assert_eq!(after.enter(client, &mut Places::default()), Err(Limit::ConnectionsPerIp));
+    assert_eq!(after.enter_user(&ann, ip("192.0.2.2"), &mut Places::default()), Err(Limit::ConnectionsPerUser));
+    drop(places);
+    assert_eq!(after.open(), (0, 0));
+    after.enter(client, &mut Places::default()).unwrap();
 }
 
 #[test]

@@ -198,6 +198,12 @@ impl Remote {
         self.0.wake();
     }
 
+    /// Was the session told to end?
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.0.is_ordered()
+    }
+
     /// Ends the session.
     pub fn retire(&self, why: Retired) {
         if self.0.order.get() == Order::None {

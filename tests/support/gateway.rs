@@ -255,6 +255,20 @@ impl Gateway {
         http::order(self.admin, method, path, json)
     }
 
+    /// Writes another configuration in the place of the one before, completed like that.
+    pub(crate) fn write_config(&self, config: &str) {
+        self.setup.publish("wsgate.toml", complete(config).as_bytes());
+    }
+
+    /// Loads another configuration by the admin API; the file is followed too, and finds nothing new then. Answers what
+    /// changed.
+    pub(crate) fn reload(&self, config: &str) -> serde_json::Value {
+        self.write_config(config);
+        let answer = self.order("POST", "/v1/reload", "");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        serde_json::from_str(&answer.body).unwrap()
+    }
+
     pub(crate) fn rss_kib(&self) -> u64 {
         let status = fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -9,6 +9,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
@@ -18,8 +19,11 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{Reloads, Wanted};
+use super::{FILE, Reloads, Wanted};
 use crate::file_watch::{FileWatch, RESCAN, quiet_down};
+
+/// Two reads this far apart have to agree before a change counts.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// Ends when it is dropped.
 pub(in crate::gateway) struct Followed {
@@ -64,7 +68,7 @@ pub(in crate::gateway) fn follow(reloads: Reloads, file: Option<PathBuf>) -> io:
 struct Watch {
     file: PathBuf,
     /// The content that was loaded last, or refused. `None`: it could not be read.
-    seen: Option<[u8; 32]>,
+    seen: Option<Content>,
     files: FileWatch,
     reloads: Reloads,
     runtime: Handle,
@@ -95,7 +99,7 @@ impl Watch {
             }
             self.seen = now;
             // It is logged.
-            let _ = self.runtime.block_on(self.reloads.ask(Wanted::Reload { cause: "file" }));
+            let _ = self.runtime.block_on(self.reloads.ask(Wanted::Reload { cause: FILE }));
         }
     }
 
@@ -108,9 +112,9 @@ impl Watch {
     }
 }
 
-/// Two reads this far apart have to agree before a change counts.
-const SETTLE: std::time::Duration = std::time::Duration::from_millis(100);
+/// A hash of the file.
+pub(super) type Content = [u8; 32];
 
-fn read(file: &Path) -> Option<[u8; 32]> {
+pub(super) fn read(file: &Path) -> Option<Content> {
     Some(Sha256::digest(fs::read(file).ok()?).into())
 }
