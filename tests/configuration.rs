@@ -327,7 +327,7 @@ fn a_hundred_reloads_under_load_lose_no_message() {
     let setup = Setup::new().guest("filters/stamp.wasm", "stamp");
     let configured = |round: usize| {
         format!(
-            "{ECHO}filters = [\"stamp\"]\nsend_timeout = \"{}s\"\n[routes.limits]\nconnections_per_ip = {}\n\
+            "{ECHO}ping_interval = \"off\"\nfilters = [\"stamp\"]\nsend_timeout = \"{}s\"\n[routes.limits]\nconnections_per_ip = {}\n\
              [filters.stamp]\nconfig = {{ version = \"v{round}\" }}\n[[routes]]\nname = \"r{round}\"\npath = \"/r{round}\"\ntarget = \"echo\"\n",
             10 + round,
             1000 + round
