@@ -35,7 +35,9 @@ pub use self::{
     reload::{Reload, ReloadReport, Reloaded, RouteConnections},
     tokens::{MIN_TOKEN_BYTES, TokenError, TokenKeeper, Tokens},
 };
-use crate::{auth::Revocations, config::Role, http_head::problem_json, telemetry::metrics::Metrics};
+use crate::{
+    auth::Revocations, config::Role, http_head::problem_json, telemetry::metrics::Metrics, upstream::UpstreamStatus,
+};
 
 /// Connections at once; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
@@ -65,6 +67,8 @@ pub struct AdminState {
     pub readiness: Arc<Readiness>,
     /// What there is of filters, and who steers them.
     pub filters: Arc<dyn Filters>,
+    /// What there is of upstreams.
+    pub upstreams: Box<dyn Fn() -> Vec<UpstreamStatus> + Send + Sync>,
     /// What no longer counts.
     pub revocations: Arc<Revocations>,
     /// Who may ask.
@@ -157,6 +161,7 @@ enum Page<'a> {
     Revocations,
     Reload,
     Check,
+    Upstreams,
 }
 
 impl<'a> Page<'a> {
@@ -169,6 +174,7 @@ impl<'a> Page<'a> {
             "/v1/revocations" => Self::Revocations,
             "/v1/reload" => Self::Reload,
             "/v1/check" => Self::Check,
+            "/v1/upstreams" => Self::Upstreams,
             _ => {
                 // Names of filters have no character that a URL would have to escape.
                 let below: Vec<_> = path.strip_prefix("/v1/filters/")?.split('/').collect();
@@ -194,13 +200,14 @@ impl<'a> Page<'a> {
             | Self::Quarantine { .. }
             | Self::Revocations
             | Self::Reload
-            | Self::Check => false,
+            | Self::Check
+            | Self::Upstreams => false,
         }
     }
 
     fn methods(self) -> (&'static [Method], HeaderValue) {
         match self {
-            Self::Live | Self::Ready | Self::Metrics | Self::Filters | Self::Filter(_) => {
+            Self::Live | Self::Ready | Self::Metrics | Self::Filters | Self::Filter(_) | Self::Upstreams => {
                 (&[Method::GET, Method::HEAD], HeaderValue::from_static("GET, HEAD"))
             }
             Self::Mode(_) | Self::Rollback(_) | Self::Reload | Self::Check => {
@@ -218,7 +225,7 @@ impl<'a> Page<'a> {
         match self {
             // Probes have no tokens, and learn nothing here.
             Self::Live | Self::Ready => None,
-            Self::Metrics | Self::Filters | Self::Filter(_) => Some(Role::Read),
+            Self::Metrics | Self::Filters | Self::Filter(_) | Self::Upstreams => Some(Role::Read),
             // A check reads files that the configuration names.
             Self::Mode(_) | Self::Rollback(_) | Self::Quarantine { .. } | Self::Reload | Self::Check => {
                 Some(Role::Operate)
@@ -262,6 +269,7 @@ impl Api {
             Page::Mode(filter) => self.set_mode(filter, request).await,
             Page::Rollback(filter) => self.roll_back(filter, request).await,
             Page::Quarantine { filter, sha256 } => self.lift_quarantine(filter, sha256).await,
+            Page::Upstreams => json(&(self.state.upstreams)()),
             Page::Revocations if request.method() == Method::POST => self.revoke(request).await,
             Page::Reload => self.reload().await,
             Page::Check => self.check(request).await,

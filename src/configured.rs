@@ -66,7 +66,7 @@ impl Configured {
             all: limits.all(&config.server.limits),
             upstreams: match before {
                 Some(before) if before.config.upstreams == config.upstreams => Arc::clone(&before.upstreams),
-                Some(_) | None => Arc::new(Upstreams::new(&config, metrics)?),
+                Some(_) | None => Arc::new(Upstreams::new(&config, metrics, before.map(|before| &*before.upstreams))?),
             },
             authenticators,
             service_tls: service_tls(&config, before)?,

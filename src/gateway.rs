@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
-    runtime::Builder,
+    runtime::{Builder, Handle},
     signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
 };
@@ -139,6 +139,7 @@ impl Gateway {
         let (tokens, token_keeper) = Tokens::load(&config.admin.tokens)?;
         let configured = Arc::new(Configured::new(Arc::clone(&config), &lasting, None)?);
         configured.authenticators.keep();
+        configured.upstreams.start(None, &Handle::current());
         let shared = Shared {
             configured: Arc::clone(&configured),
             catalogue: Arc::clone(&catalogue),
@@ -149,7 +150,7 @@ impl Gateway {
             (0..config.server.workers).map(|index| Worker::start(index, shared.clone())).collect();
         let workers = workers.map_err(GatewayError::System)?;
         let current = Arc::new(ArcSwap::new(configured));
-        let (filters, keys) = (Arc::clone(&catalogue), Arc::clone(&current));
+        let (filters, keys, latest) = (Arc::clone(&catalogue), Arc::clone(&current), Arc::clone(&current));
         let readiness = Readiness::new(move || filters.ready());
         let readiness = Arc::new(readiness.unless(Reason::KeysMissing, move || keys.load().authenticators.ready()));
         let lasts = Lasts { lasting, catalogue: Arc::clone(&catalogue), hub, workers: Arc::clone(&workers), set_level };
@@ -163,7 +164,8 @@ impl Gateway {
         let (metrics, filters) = (Arc::clone(metrics), Arc::clone(&gateway.catalogue));
         let readiness = Arc::clone(&gateway.readiness);
         let reloads = Arc::new(gateway.reloads.clone());
-        let state = AdminState { metrics, readiness, filters, revocations, tokens, reloads };
+        let upstreams = Box::new(move || latest.load().upstreams.status());
+        let state = AdminState { metrics, readiness, filters, upstreams, revocations, tokens, reloads };
         gateway.serve_admin(Arc::new(state), admin, health);
         Ok(gateway)
     }

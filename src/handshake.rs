@@ -20,7 +20,7 @@ use std::{
 
 use bytes::Bytes;
 use data_encoding::BASE32_NOPAD;
-use http::{HeaderMap, Request, Response, request::Parts};
+use http::{HeaderMap, Request, Response, header, request::Parts};
 use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -50,7 +50,7 @@ use crate::{
     telemetry::metrics::Metrics,
     topic::{Doorbell, Hub, Postbox},
     transport::Transport,
-    upstream::{Established, UpstreamRequest},
+    upstream::{self, Established, UpstreamRequest},
 };
 
 /// A client whose request head takes longer is left without an answer.
@@ -219,7 +219,8 @@ impl<H: 'static> Handshake<H> {
             Target::Echo | Target::Filters => None,
             Target::Upstream(name) => Some(admission.upstream.as_ref().unwrap_or(name).clone()),
         };
-        let asked = self.upstream_request(kept, &opening, &matched, &admission, &offered);
+        let client = self.client(request.headers(), bearer.as_ref());
+        let asked = self.upstream_request(kept, &opening, &matched, &admission, &offered, client);
         let again = route.may_route.then(|| asked.clone());
         let upstream = match &own {
             None => None,
@@ -236,7 +237,10 @@ impl<H: 'static> Handshake<H> {
         let answered_subprotocol = chosen.as_deref().or(opening.offers_bearer.then_some("bearer"));
         let empty = HeaderMap::new();
         let answered = upstream.as_ref().map_or(&empty, |upstream| &upstream.response_headers);
-        let response = switching_protocols(&opening, answered_subprotocol, answered, &admission.client_headers);
+        let mut response = switching_protocols(&opening, answered_subprotocol, answered, &admission.client_headers);
+        if let Some(cookie) = upstream.as_ref().and_then(|upstream| upstream.affinity_cookie.clone()) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
         route.metrics.handshake_duration_seconds.observe(self.started.elapsed().as_secs_f64());
         let dialling = again.map(|again| {
             let request = UpstreamRequest { subprotocols: chosen.into_iter().collect(), ..again };
@@ -261,6 +265,16 @@ impl<H: 'static> Handshake<H> {
         Ok(places)
     }
 
+    /// Who the client is to those who choose an endpoint for it.
+    fn client(&self, headers: &HeaderMap, bearer: Option<&Bearer>) -> upstream::Client {
+        upstream::Client {
+            address: Some(self.source.client.ip()),
+            cookies: upstream::Client::cookies_of(headers),
+            identity: bearer.map(|bearer| Rc::clone(&bearer.identity)),
+            secure: self.source.secure,
+        }
+    }
+
     fn upstream_request(
         &self,
         mut headers: HeaderMap,
@@ -268,6 +282,7 @@ impl<H: 'static> Handshake<H> {
         matched: &Matched,
         admission: &Admission,
         offered: &[String],
+        client: upstream::Client,
     ) -> UpstreamRequest {
         self.source.set(&mut headers, opening);
         UpstreamRequest {
@@ -275,6 +290,7 @@ impl<H: 'static> Handshake<H> {
             headers: to_upstream(&headers, &matched.route.request_headers, &admission.upstream_headers),
             client_host: opening.authority.clone(),
             subprotocols: offered.to_vec(),
+            client,
         }
     }
 

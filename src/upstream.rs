@@ -1,41 +1,59 @@
 //! The servers behind the gateway: which endpoint, a connection to it, and its side of the opening handshake.
 
-mod error;
-pub(crate) mod connect;
+mod choice;
+mod balance;
+mod attempts;
+mod outlier;
+mod health;
+mod names;
+mod dns;
+mod endpoint;
+mod state;
+mod status;
 mod opening;
+pub(crate) mod connect;
 pub(crate) mod roots;
+mod error;
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
-use http_body_util::Empty;
-use prometheus::IntGauge;
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
-use tokio::time::Instant;
+use http::{HeaderMap, HeaderValue};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::{runtime::Handle, time::Instant};
 
-pub use self::error::{Answer, BadUpgrade, ConnectError, DialError, UpstreamsError};
 use self::{
-    connect::{Address, Tls},
-    opening::{NotOpened, Opened},
+    attempts::UnderWay,
+    balance::EndpointSet,
+    endpoint::{AbortOnDrop, Endpoint, Found, Maker},
+    names::Named,
+    state::States,
+};
+pub use self::{
+    attempts::{Attempts, Chosen, Reached},
+    choice::{ChoiceInput, Client},
+    error::{Answer, BadUpgrade, ConnectError, DialError, UpstreamsError},
+    state::Lease,
+    status::{EndpointStatus, ErrorStatus, UpstreamStatus},
 };
 use crate::{
-    config::{self, Config, HostHeader},
-    http_head::{bracketed, default_port},
-    telemetry::metrics::{EndpointMetrics, Metrics},
+    config::{self, Config},
+    telemetry::metrics::{Metrics, UpstreamMetrics},
     transport::Transport,
 };
 
-/// Every upstream by name. All workers share one.
+/// Every upstream by name. All workers share one. It does not change: a reload makes another, which takes over what is
+/// known of endpoints that stay.
 pub struct Upstreams {
-    by_name: BTreeMap<String, Upstream>,
+    by_name: BTreeMap<String, Arc<Upstream>>,
+    states: Arc<States>,
 }
 
 /// What an upstream is asked for, whichever endpoint it goes to.
@@ -49,6 +67,8 @@ pub struct UpstreamRequest {
     pub client_host: HeaderValue,
     /// Offered, in order; tokens.
     pub subprotocols: Vec<String>,
+    /// Whose request it is.
+    pub client: Client,
 }
 
 /// An upstream connection after its 101.
@@ -62,57 +82,80 @@ pub struct Established {
     pub response_headers: HeaderMap,
     /// One of those offered, or none.
     pub subprotocol: Option<String>,
+    /// `Set-Cookie` for the client, so that it comes back to this endpoint.
+    pub affinity_cookie: Option<HeaderValue>,
     /// Keep it as long as the connection.
     pub lease: Lease,
 }
 
-/// Counts a connection to an endpoint until it is dropped.
-#[derive(Debug)]
-pub struct Lease {
-    connections: IntGauge,
-}
-
-impl Lease {
-    fn new(connections: IntGauge) -> Self {
-        connections.inc();
-        Self { connections }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.connections.dec();
+impl UpstreamRequest {
+    /// What an endpoint is chosen by.
+    #[must_use]
+    pub fn choice_input(&self) -> ChoiceInput<'_> {
+        let query = self.path_and_query.split_once('?').map(|(_, query)| query);
+        ChoiceInput { client: &self.client, headers: &self.headers, query }
     }
 }
 
 impl Upstreams {
-    /// The upstreams of a configuration. The machine's root certificates are read where an endpoint needs them.
+    /// The upstreams of a configuration. The machine's root certificates are read where an endpoint needs them. Upstreams
+    /// that are configured as they were `before` are the same; of others, endpoints that stay keep their sessions, their
+    /// health and their ejections. Nothing begins or ends before [`Upstreams::start`].
     ///
     /// # Errors
     /// No root certificates, or an endpoint that cannot be used.
-    pub fn new(config: &Config, metrics: &Metrics) -> Result<Self, UpstreamsError> {
-        Self::of(&config.upstreams, metrics)
+    pub fn new(config: &Config, metrics: &Arc<Metrics>, before: Option<&Self>) -> Result<Self, UpstreamsError> {
+        Self::of(&config.upstreams, metrics, before)
     }
 
     /// These upstreams.
     ///
     /// # Errors
     /// As [`Upstreams::new`].
-    pub fn of(upstreams: &BTreeMap<String, config::Upstream>, metrics: &Metrics) -> Result<Self, UpstreamsError> {
+    pub fn of(
+        upstreams: &BTreeMap<String, config::Upstream>,
+        metrics: &Arc<Metrics>,
+        before: Option<&Self>,
+    ) -> Result<Self, UpstreamsError> {
         let needs_tls = upstreams.values().flat_map(|upstream| &upstream.endpoints).any(|endpoint| endpoint.tls);
         let tls = if needs_tls { roots::native()? } else { roots::trusting(RootCertStore::empty())? };
-        Self::with_tls(upstreams, metrics, &tls)
+        Self::with_tls(upstreams, metrics, &tls, before)
     }
 
     fn with_tls(
         upstreams: &BTreeMap<String, config::Upstream>,
-        metrics: &Metrics,
+        metrics: &Arc<Metrics>,
         tls: &Arc<ClientConfig>,
+        before: Option<&Self>,
     ) -> Result<Self, UpstreamsError> {
-        let upstream = |(name, upstream): (&String, &config::Upstream)| {
-            Ok((name.clone(), Upstream::new(name, upstream, metrics, tls)?))
+        let states = before.map_or_else(Arc::default, |before| Arc::clone(&before.states));
+        let make = |(name, config): (&String, &config::Upstream)| {
+            let before = before.and_then(|before| before.by_name.get(name));
+            if let Some(same) = before.filter(|before| before.config == *config) {
+                return Ok((name.clone(), Arc::clone(same)));
+            }
+            let maker = Maker {
+                upstream: name.clone(),
+                host_header: config.host_header.clone(),
+                tls: Arc::clone(tls),
+                metrics: Arc::clone(metrics),
+                states: Arc::clone(&states),
+            };
+            Ok((name.clone(), Arc::new(Upstream::new(config.clone(), maker, before.map(|before| &**before))?)))
         };
-        Ok(Self { by_name: upstreams.iter().map(upstream).collect::<Result<_, _>>()? })
+        let by_name = upstreams.iter().map(make).collect::<Result<_, _>>()?;
+        Ok(Self { by_name, states })
+    }
+
+    /// Begins to check endpoints and to resolve names, on this runtime, and ends what `before` does for upstreams that are
+    /// no longer there or have changed. Without it endpoints are used all the same, and names resolved when first used.
+    pub fn start(&self, before: Option<&Self>, runtime: &Handle) {
+        for (name, old) in before.into_iter().flat_map(|before| &before.by_name) {
+            if self.by_name.get(name).is_none_or(|new| !Arc::ptr_eq(new, old)) {
+                old.stop();
+            }
+        }
+        self.by_name.values().for_each(|upstream| upstream.start(runtime));
     }
 
     /// Is there an upstream of this name?
@@ -121,167 +164,162 @@ impl Upstreams {
         self.by_name.contains_key(name)
     }
 
-    /// Opens a WebSocket connection to the next endpoint of an upstream. An endpoint that cannot be reached is passed
-    /// over, each is tried at most once; after a request was sent no other is tried. Dropping the future closes
-    /// whatever was under way.
+    /// Opens a WebSocket connection to an endpoint of an upstream. Where an endpoint cannot be reached, breaks off or
+    /// answers 502, 503 or 504, others are tried: `retries` of them, each once, within the retry budget. Dropping the
+    /// future closes whatever was under way.
     ///
     /// # Errors
-    /// No endpoint was reached, or the one that was did not answer as it should by `deadline`.
+    /// What the last attempt came to, or that no endpoint is healthy.
     pub async fn dial(
         &self,
         upstream: &str,
         request: UpstreamRequest,
         deadline: Instant,
     ) -> Result<Established, DialError> {
+        self.attempts(upstream, request.choice_input(), deadline)?.open(&request).await
+    }
+
+    /// A connection to an endpoint of an upstream, nothing said on it, chosen and retried as by [`Upstreams::dial`]. What
+    /// then becomes of it is told by [`Chosen::succeeded`] or [`Chosen::failed`].
+    ///
+    /// # Errors
+    /// As [`Upstreams::dial`].
+    pub async fn reach(&self, upstream: &str, input: ChoiceInput<'_>, deadline: Instant) -> Result<Reached, DialError> {
+        self.attempts(upstream, input, deadline)?.reach().await
+    }
+
+    /// The attempts of one request, for whoever makes them himself.
+    ///
+    /// # Errors
+    /// There is no such upstream.
+    pub fn attempts<'a>(
+        &'a self,
+        upstream: &str,
+        input: ChoiceInput<'a>,
+        deadline: Instant,
+    ) -> Result<Attempts<'a>, DialError> {
         let named = self.by_name.get(upstream).ok_or_else(|| DialError::Unknown { name: upstream.to_owned() })?;
-        named.dial(request, deadline).await
+        Ok(Attempts::new(named, input, deadline))
     }
 }
 
 struct Upstream {
     name: String,
-    endpoints: Vec<Endpoint>,
-    next: AtomicUsize,
-    connect_timeout: Duration,
-}
-
-struct Endpoint {
-    label: String,
-    address: Address,
-    base_path: String,
-    /// `None`: the client's.
-    host: Option<HeaderValue>,
-    metrics: EndpointMetrics,
+    config: config::Upstream,
+    maker: Maker,
+    /// Endpoints whose hosts are addresses.
+    fixed: Vec<Arc<Endpoint>>,
+    /// Endpoints whose hosts are names.
+    names: Vec<Named>,
+    set: ArcSwap<EndpointSet>,
+    under_way: UnderWay,
+    metrics: UpstreamMetrics,
+    /// Held while it is decided whether an endpoint may be ejected.
+    ejecting: Mutex<()>,
+    /// Held while the set is put together.
+    rebuilding: Mutex<()>,
+    /// Where tasks run, once they do.
+    runtime: OnceLock<Handle>,
+    stopped: AtomicBool,
+    lookups: Mutex<Vec<AbortOnDrop>>,
 }
 
 impl Upstream {
-    fn new(
-        name: &str,
-        upstream: &config::Upstream,
-        metrics: &Metrics,
-        tls: &Arc<ClientConfig>,
-    ) -> Result<Self, UpstreamsError> {
-        let endpoint = |endpoint| Endpoint::new(name, endpoint, &upstream.host_header, metrics, tls);
-        let endpoints = upstream.endpoints.iter().map(endpoint).collect::<Result<_, _>>()?;
-        Ok(Self {
-            name: name.to_owned(),
-            endpoints,
-            next: AtomicUsize::new(0),
-            connect_timeout: upstream.connect_timeout,
-        })
-    }
-
-    async fn dial(&self, request: UpstreamRequest, deadline: Instant) -> Result<Established, DialError> {
-        let (endpoint, transport) = self.reach(deadline).await?;
-        endpoint.open(transport, request, deadline).await
-    }
-
-    /// A connection to the first endpoint, counting from the one whose turn it is, that takes one.
-    async fn reach(&self, deadline: Instant) -> Result<(&Endpoint, Transport), DialError> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.endpoints.len().max(1);
-        let (before, from) = self.endpoints.split_at(turn);
-        let mut failed = None;
-        for endpoint in from.iter().chain(before) {
-            let start = Instant::now();
-            match connect::connect(&endpoint.address, self.connect_timeout, deadline).await {
-                Ok(transport) => {
-                    endpoint.metrics.connect_duration_seconds.observe(start.elapsed().as_secs_f64());
-                    return Ok((endpoint, transport));
-                }
-                Err(source) => {
-                    tracing::debug!(
-                        endpoint = endpoint.label,
-                        error = &source as &dyn std::error::Error,
-                        "not reached"
-                    );
-                    failed = Some(endpoint.not_reached(source));
-                }
+    fn new(config: config::Upstream, maker: Maker, before: Option<&Self>) -> Result<Self, UpstreamsError> {
+        let joins = before.is_some_and(|before| !before.set.load().endpoints.is_empty());
+        let (mut fixed, mut names) = (Vec::new(), Vec::new());
+        for endpoint in &config.endpoints {
+            maker.check(endpoint)?;
+            if endpoint.srv || endpoint.host.parse::<std::net::IpAddr>().is_err() {
+                names.push(Named::new(endpoint.clone()));
+                continue;
             }
-            if Instant::now() >= deadline {
-                break;
-            }
+            let (host, port) = (endpoint.host.clone(), endpoint.port);
+            let found = Found { priority: 0, weight: 1, addresses: vec![host.clone()], host, port };
+            fixed.push(Arc::new(maker.make(endpoint, &found, joins)));
         }
-        Err(failed.unwrap_or_else(|| DialError::Unknown { name: self.name.clone() }))
-    }
-}
-
-impl Endpoint {
-    fn new(
-        upstream: &str,
-        endpoint: &config::Endpoint,
-        host_header: &HostHeader,
-        metrics: &Metrics,
-        tls: &Arc<ClientConfig>,
-    ) -> Result<Self, UpstreamsError> {
-        let host = bracketed(&endpoint.host);
-        let label = format!("{host}:{}", endpoint.port);
-        let shown = match host_header {
-            HostHeader::Preserve => None,
-            HostHeader::Endpoint if endpoint.port == default_port(endpoint.tls) => Some(host.into_owned()),
-            HostHeader::Endpoint => Some(label.clone()),
-            HostHeader::Literal(text) => Some(text.clone()),
+        let upstream = Self {
+            name: maker.upstream.clone(),
+            metrics: maker.metrics.upstream(&maker.upstream),
+            set: ArcSwap::from_pointee(EndpointSet::new(Vec::new(), &config)),
+            config,
+            maker,
+            fixed,
+            names,
+            under_way: UnderWay::default(),
+            ejecting: Mutex::default(),
+            rebuilding: Mutex::default(),
+            runtime: OnceLock::new(),
+            stopped: AtomicBool::new(false),
+            lookups: Mutex::default(),
         };
-        let shown = shown.map(HeaderValue::try_from).transpose();
-        let tls = match ServerName::try_from(endpoint.host.clone()) {
-            Ok(server_name) => endpoint.tls.then(|| Tls { config: Arc::clone(tls), server_name }),
-            Err(_) if endpoint.tls => return Err(UpstreamsError::ServerName { endpoint: label }),
-            Err(_) => None,
-        };
-        Ok(Self {
-            address: Address { host: endpoint.host.clone(), port: endpoint.port, tls },
-            base_path: endpoint.base_path.clone(),
-            host: shown.map_err(|_| UpstreamsError::HostHeader { upstream: upstream.to_owned() })?,
-            metrics: metrics.endpoint(upstream, &label),
-            label,
-        })
-    }
-
-    async fn open(
-        &self,
-        transport: Transport,
-        request: UpstreamRequest,
-        deadline: Instant,
-    ) -> Result<Established, DialError> {
-        let UpstreamRequest { path_and_query, mut headers, client_host, subprotocols } = request;
-        let uri = Uri::try_from(format!("{}{path_and_query}", self.base_path));
-        let uri = uri.map_err(|error| DialError::Request(error.into()))?;
-        if !headers.contains_key(header::HOST) {
-            headers.insert(header::HOST, self.host.clone().unwrap_or(client_host));
-        }
-        let expected_accept = opening::prepare(&mut headers, &subprotocols).map_err(DialError::Request)?;
-        let mut request = Request::new(Empty::new());
-        *request.method_mut() = Method::GET;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers;
-        match opening::open(transport, request, &expected_accept, &subprotocols, deadline).await {
-            Ok(Opened { transport, read_ahead, headers, subprotocol }) => Ok(Established {
-                transport,
-                read_ahead,
-                response_headers: headers,
-                subprotocol,
-                lease: Lease::new(self.metrics.connections.clone()),
-            }),
-            Err(not_opened) => Err(self.not_opened(not_opened)),
-        }
-    }
-
-    fn not_reached(&self, source: ConnectError) -> DialError {
-        let endpoint = self.label.clone();
-        match source {
-            ConnectError::Timeout(_) => DialError::Timeout { endpoint },
-            ConnectError::Resolve(_) | ConnectError::NoAddress | ConnectError::Tcp(_) | ConnectError::Tls(_) => {
-                DialError::Connect { endpoint, source }
+        upstream.rebuild();
+        // What a name led to a moment ago is better than nothing.
+        for named in &upstream.names {
+            let same =
+                |old: &&Named| old.endpoint.host == named.endpoint.host && old.endpoint.srv == named.endpoint.srv;
+            if let Some(old) = before.and_then(|before| before.names.iter().find(same)) {
+                let found = old.found().into_iter();
+                let port = (!named.endpoint.srv).then_some(named.endpoint.port);
+                upstream.found(named, found.map(|found| Found { port: port.unwrap_or(found.port), ..found }).collect());
             }
         }
+        Ok(upstream)
     }
 
-    fn not_opened(&self, reason: NotOpened) -> DialError {
-        let endpoint = self.label.clone();
-        match reason {
-            NotOpened::Late => DialError::Timeout { endpoint },
-            NotOpened::Http(source) => DialError::Http { endpoint, source },
-            NotOpened::Bad(source) => DialError::BadUpgrade { endpoint, source },
-            NotOpened::Answered(answer) => DialError::Answered(answer),
+    /// Puts the set together anew. An endpoint that is there several times gets that many shares.
+    fn rebuild(&self) {
+        let _one_at_a_time = self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: BTreeMap<String, Arc<Endpoint>> = BTreeMap::new();
+        let mut order = Vec::new();
+        for endpoint in self.fixed.iter().cloned().chain(self.names.iter().flat_map(Named::endpoints)) {
+            match all.get_mut(&endpoint.label) {
+                Some(same) => *same = Arc::new(same.with_weight(same.weight.saturating_add(endpoint.weight))),
+                None => {
+                    order.push(endpoint.label.clone());
+                    all.insert(endpoint.label.clone(), endpoint);
+                }
+            }
+        }
+        let endpoints: Vec<_> = order.iter().filter_map(|label| all.remove(label)).collect();
+        if let Some(runtime) = self.runtime.get() {
+            endpoints.iter().for_each(|endpoint| self.watch(endpoint, runtime));
+        }
+        self.set.store(Arc::new(EndpointSet::new(endpoints, &self.config)));
+    }
+
+    fn start(self: &Arc<Self>, runtime: &Handle) {
+        if self.runtime.set(runtime.clone()).is_err() {
+            // It is the same as before.
+            return;
+        }
+        self.set.load().endpoints.iter().for_each(|endpoint| self.watch(endpoint, runtime));
+        let mut lookups = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        for index in 0..self.names.len() {
+            let task = runtime.spawn(names::keep_resolved(Arc::downgrade(self), index));
+            lookups.push(AbortOnDrop(task.abort_handle()));
+        }
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.set.load().endpoints.iter().for_each(|endpoint| endpoint.check(None));
+    }
+
+    /// Has an endpoint checked, if that is configured and not so already.
+    fn watch(&self, endpoint: &Arc<Endpoint>, runtime: &Handle) {
+        if self.stopped.load(Ordering::Relaxed) || endpoint.is_checked() {
+            return;
+        }
+        match &self.config.health_check {
+            Some(check) => {
+                let (name, connect_timeout) = (self.name.clone(), self.config.connect_timeout);
+                let checks = health::keep_checking(Arc::downgrade(endpoint), name, check.clone(), connect_timeout);
+                endpoint.check(Some(AbortOnDrop(runtime.spawn(checks).abort_handle())));
+            }
+            // What checks of an earlier configuration said is over.
+            None => endpoint.state.unchecked(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod admin;
 mod admin_tokens;
 mod auth_request;
 mod autobahn;
+mod balancing;
 mod candidates;
 mod closes;
 mod code_cache;

@@ -91,6 +91,7 @@ fn with<F: Future<Output = ()>>(on: On, test: impl FnOnce(Served) -> F) {
             metrics,
             readiness: Arc::clone(&readiness),
             filters,
+            upstreams: Box::new(upstreams),
             revocations,
             tokens,
             reloads: Arc::new(NoReload),
@@ -101,6 +102,10 @@ fn with<F: Future<Output = ()>>(on: On, test: impl FnOnce(Served) -> F) {
         };
         test(Served { address, readiness, filters_ready, filters: orders }).await;
     });
+}
+
+fn upstreams() -> Vec<UpstreamStatus> {
+    vec![UpstreamStatus { name: "chat".to_owned(), balance: "least_conn", endpoints: Vec::new() }]
 }
 
 fn status(name: &str) -> FilterStatus {
@@ -207,6 +212,18 @@ fn filters_are_json() {
         let answer = get(served.address, "/v1/filters?x=1").await;
         let filters: serde_json::Value = serde_json::from_str(body_of(&answer)).unwrap();
         assert_eq!((&filters[0]["name"], &filters[0]["state"]), (&"redact".into(), &"serving".into()));
+    });
+}
+
+#[test]
+fn upstreams_are_json() {
+    with(On::Admin, |served| async move {
+        let upstreams: serde_json::Value =
+            serde_json::from_str(body_of(&get(served.address, "/v1/upstreams").await)).unwrap();
+        assert_eq!((&upstreams[0]["name"], &upstreams[0]["balance"]), (&"chat".into(), &"least_conn".into()));
+    });
+    with(On::Health, |served| async move {
+        assert_eq!(status_of(&get(served.address, "/v1/upstreams").await), "404");
     });
 }
 

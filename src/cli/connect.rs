@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     io::{self, BufRead, IsTerminal, Read, Write},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,7 +28,7 @@ use crate::{
     config::Upstream,
     telemetry::metrics::Metrics,
     transport::Transport,
-    upstream::{Answer, DialError, Established, UpstreamRequest, Upstreams, UpstreamsError},
+    upstream::{self, Answer, DialError, Established, UpstreamRequest, Upstreams, UpstreamsError},
 };
 
 /// From the name to the 101.
@@ -135,16 +136,21 @@ pub(super) async fn connect<R: BufRead + 'static>(
 
 async fn dial(arguments: ConnectArguments) -> Result<Established, ConnectError> {
     let ConnectArguments { url, headers, subprotocols } = arguments;
-    let metrics = Metrics::new().map_err(ConnectError::Metrics)?;
+    let metrics = Arc::new(Metrics::new().map_err(ConnectError::Metrics)?);
     let upstream = Upstream::with_endpoints(vec![url.endpoint]);
     let upstreams = BTreeMap::from([(SERVER.to_owned(), upstream)]);
-    let upstreams = Upstreams::of(&upstreams, &metrics).map_err(ConnectError::Upstreams)?;
+    let upstreams = Upstreams::of(&upstreams, &metrics, None).map_err(ConnectError::Upstreams)?;
     let mut sent = HeaderMap::new();
     for (name, value) in headers {
         sent.append(name, value);
     }
-    let request =
-        UpstreamRequest { path_and_query: url.path_and_query, headers: sent, client_host: url.host, subprotocols };
+    let request = UpstreamRequest {
+        path_and_query: url.path_and_query,
+        headers: sent,
+        client_host: url.host,
+        subprotocols,
+        client: upstream::Client::default(),
+    };
     let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
     upstreams.dial(SERVER, request, deadline).await.map_err(ConnectError::Dial)
 }

@@ -52,12 +52,7 @@ impl FromStr for WsUrl {
         let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
         Ok(Self {
             text: text.to_owned(),
-            endpoint: Endpoint {
-                tls,
-                host: host.bare_host().to_owned(),
-                port: host.port.unwrap_or(default_port(tls)),
-                base_path: String::new(),
-            },
+            endpoint: Endpoint::new(tls, host.bare_host().to_owned(), host.port.unwrap_or(default_port(tls))),
             host: HeaderValue::from_str(authority.as_str()).map_err(|_| WsUrlError::Host)?,
             // `ws://host?query` has no path.
             path_and_query: if path_and_query.starts_with('/') {

@@ -4,6 +4,7 @@
 mod admin;
 mod allow;
 mod auth_request;
+mod balance;
 mod filter;
 mod header;
 mod jwks;

@@ -7,14 +7,12 @@ mod auth_request;
 mod jwt;
 mod limits;
 mod listener;
+mod upstream;
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
-};
+use serde::Deserialize;
 
 use super::{
     leaf::{At, Count, CountOrOff, Sha256, Size, SizeOrOff, Table, Time, TimeOrOff, Word, Workers},
@@ -26,6 +24,9 @@ pub(super) use auth_request::RawAuthRequest;
 pub(super) use jwt::RawJwt;
 pub(super) use limits::{RawByteLimit, RawMessageLimit, RawRate, RawRouteLimits, RawServerLimits};
 pub(super) use listener::{RawListener, RawListenerTls};
+pub(super) use upstream::{
+    RawAffinityCookie, RawBalance, RawEndpoint, RawHealthCheck, RawOutlierDetection, RawUpstream,
+};
 
 type Optional<T> = Option<At<T>>;
 
@@ -115,74 +116,6 @@ pub(super) struct RawLog {
     /// Readable lines or one JSON object a line.
     #[schemars(extend("default" = "text"))]
     pub(super) format: Option<Word<LogFormat>>,
-}
-
-/// A set of WebSocket servers of which each connection gets one.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["endpoints"]))]
-pub(super) struct RawUpstream {
-    /// The servers: `ws://` or `wss://` URLs; at least one.
-    #[schemars(length(min = 1))]
-    pub(super) endpoints: Option<At<Vec<At<RawEndpoint>>>>,
-    /// How connections are spread over the endpoints.
-    #[schemars(extend("default" = "round_robin"))]
-    pub(super) balance: Option<Word<RawBalance>>,
-    /// The `Host` that endpoints are shown: the client's (`preserve`), their own (`endpoint`), or this text.
-    #[schemars(extend("default" = "preserve"))]
-    pub(super) host_header: Optional<String>,
-    /// Bound of TCP and TLS together.
-    #[schemars(extend("default" = "5s"))]
-    pub(super) connect_timeout: Optional<Time>,
-}
-
-/// One server of an upstream.
-#[derive(Clone, Debug, JsonSchema)]
-#[schemars(untagged)]
-pub(super) enum RawEndpoint {
-    /// Its URL.
-    Url(String),
-    /// Its URL and what else is to be said of it.
-    Table(RawEndpointTable),
-}
-
-/// One server of an upstream.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["url"]))]
-pub(super) struct RawEndpointTable {
-    /// `ws://host:port/path` or `wss://…`
-    pub(super) url: Optional<String>,
-}
-
-impl<'de> Deserialize<'de> for RawEndpoint {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct EndpointVisitor;
-        impl<'de> Visitor<'de> for EndpointVisitor {
-            type Value = RawEndpoint;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an endpoint; write \"ws://host:port\" or { url = \"ws://host:port\" }")
-            }
-
-            fn visit_str<E: Error>(self, url: &str) -> Result<RawEndpoint, E> {
-                Ok(RawEndpoint::Url(url.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawEndpoint, A::Error> {
-                RawEndpointTable::deserialize(MapAccessDeserializer::new(map)).map(RawEndpoint::Table)
-            }
-        }
-        deserializer.deserialize_any(EndpointVisitor)
-    }
-}
-
-/// How connections are spread.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum RawBalance {
-    /// One after the other.
-    RoundRobin,
 }
 
 /// Settings of one filter.

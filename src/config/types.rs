@@ -5,6 +5,7 @@ mod auth_request;
 mod jwt;
 mod limits;
 mod listener;
+mod upstream;
 
 use std::{fmt, num::NonZero, path::PathBuf, thread, time::Duration};
 
@@ -17,6 +18,9 @@ pub use auth_request::{AuthRequest, AuthRequestCache};
 pub use jwt::{Jwt, KeySource, TokenSource};
 pub use limits::{ConnectionLimits, LimitAction, LimitBy, RateLimit, RouteLimits};
 pub use listener::{Listener, ListenerTls, TrustedProxies};
+pub use upstream::{
+    AffinityCookie, Balance, Endpoint, HashOn, HealthCheck, HostHeader, OutlierDetection, Probe, Upstream,
+};
 
 use super::pattern::{HostPattern, OriginPattern, OriginRule, PathPattern, PathTemplate, TopicPattern};
 
@@ -78,49 +82,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object an event.
     Json,
-}
-
-/// `[upstreams.*]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Upstream {
-    /// At least one.
-    pub endpoints: Vec<Endpoint>,
-    /// The `Host` that the endpoint is shown.
-    pub host_header: HostHeader,
-    /// Bound of TCP and TLS together.
-    pub connect_timeout: Duration,
-}
-
-impl Upstream {
-    /// Everything else as by default.
-    #[must_use]
-    pub fn with_endpoints(endpoints: Vec<Endpoint>) -> Self {
-        Self { endpoints, host_header: HostHeader::Preserve, connect_timeout: Duration::from_secs(5) }
-    }
-}
-
-/// One server of an upstream.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Endpoint {
-    /// `wss://`?
-    pub tls: bool,
-    /// Host name or address, without brackets.
-    pub host: String,
-    /// Port; 80 or 443 where the URL had none.
-    pub port: u16,
-    /// Path prefix of the URL without a trailing `/`; usually empty.
-    pub base_path: String,
-}
-
-/// `[upstreams.*] host_header`
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum HostHeader {
-    /// The client's `Host`.
-    Preserve,
-    /// The endpoint's host and port.
-    Endpoint,
-    /// This text.
-    Literal(String),
 }
 
 /// `[filters.*]`. Its `Debug` output leaves out `config`, which may hold secrets.

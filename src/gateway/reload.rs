@@ -11,6 +11,7 @@ use std::{convert::Infallible, error::Error, path::PathBuf, sync::Arc, time::Dur
 use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot},
     time::{Instant, sleep},
 };
@@ -190,6 +191,7 @@ impl Reloader {
         {
             tracing::warn!(error = &error as &dyn Error, "the level of the log stays");
         }
+        configured.upstreams.start(Some(&before.upstreams), &Handle::current());
         self.current.store(Arc::clone(&configured));
         let mut followed = Followed::default();
         let all = self.lasts.workers.iter().map(|worker| worker.configure(Arc::clone(&configured)));

@@ -53,6 +53,8 @@ pub enum HandshakeResult {
     UpstreamRefused,
     /// 502: an answer of 101 that RFC 6455 does not allow.
     UpstreamBadUpgrade,
+    /// 503: no endpoint is healthy.
+    UpstreamUnhealthy,
     /// 504: no answer in time.
     UpstreamTimeout,
     /// The upstream's own status.
@@ -81,6 +83,7 @@ impl HandshakeResult {
             Self::FilterFault => "filter_fault",
             Self::UpstreamRefused => "upstream_refused",
             Self::UpstreamBadUpgrade => "upstream_bad_upgrade",
+            Self::UpstreamUnhealthy => "upstream_unhealthy",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamAnswered => "upstream_answered",
             Self::ClientGone => "client_gone",
@@ -281,6 +284,9 @@ impl From<DialError> for Refusal {
             DialError::Answered(answer) => Self::of_upstream(*answer),
             DialError::Timeout { .. } => {
                 Self::problem(HandshakeResult::UpstreamTimeout, StatusCode::GATEWAY_TIMEOUT, None)
+            }
+            DialError::NoneHealthy { .. } => {
+                Self::problem(HandshakeResult::UpstreamUnhealthy, StatusCode::SERVICE_UNAVAILABLE, None)
             }
             DialError::BadUpgrade { .. } => {
                 Self::problem(HandshakeResult::UpstreamBadUpgrade, StatusCode::BAD_GATEWAY, None)

@@ -7,6 +7,7 @@ mod auth;
 mod door;
 mod reloads;
 mod store;
+mod upstream;
 
 use std::time::Duration;
 
@@ -20,8 +21,9 @@ pub use door::DoorMetrics;
 pub use limit::LimitMetrics;
 pub use route::{DirectionMetrics, RouteMetrics};
 pub use store::StoreMetrics;
+pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
-use self::{door::DoorFamilies, store::StoreFamilies};
+use self::{door::DoorFamilies, store::StoreFamilies, upstream::UpstreamFamilies};
 use crate::message::{Direction, Kind};
 pub use reloads::ReloadMetrics;
 
@@ -46,8 +48,7 @@ pub struct Metrics {
     connection_duration_seconds: HistogramVec,
     queue_bytes: IntGaugeVec,
     ratelimited_total: IntCounterVec,
-    upstream_connections: IntGaugeVec,
-    upstream_connect_duration_seconds: HistogramVec,
+    upstreams: UpstreamFamilies,
     filter_calls_total: IntCounterVec,
     filter_duration_seconds: HistogramVec,
     filter_faults_total: IntCounterVec,
@@ -119,19 +120,7 @@ impl Metrics {
                 "Connections, handshakes and messages that met a limit; the route `-` stands for those of all routes.",
                 &["route", "limit", "action"],
             )?,
-            upstream_connections: gauges(
-                r,
-                "upstream_connections",
-                "Open upstream connections.",
-                &["upstream", "endpoint"],
-            )?,
-            upstream_connect_duration_seconds: histograms(
-                r,
-                "upstream_connect_duration_seconds",
-                "Name, TCP and TLS.",
-                &["upstream"],
-                HANDSHAKE_SECONDS,
-            )?,
+            upstreams: UpstreamFamilies::register(r)?,
             filter_calls_total: counters(
                 r,
                 "filter_calls_total",
@@ -278,13 +267,16 @@ impl Metrics {
         self.handshakes_total.with_label_values(&[route, result]).inc();
     }
 
+    /// What an upstream counts.
+    #[must_use]
+    pub fn upstream(&self, upstream: &str) -> UpstreamMetrics {
+        self.upstreams.of(upstream)
+    }
+
     /// What an upstream's endpoint counts.
     #[must_use]
     pub fn endpoint(&self, upstream: &str, endpoint: &str) -> EndpointMetrics {
-        EndpointMetrics {
-            connections: self.upstream_connections.with_label_values(&[upstream, endpoint]),
-            connect_duration_seconds: self.upstream_connect_duration_seconds.with_label_values(&[upstream]),
-        }
+        self.upstreams.endpoint(upstream, endpoint)
     }
 
     /// Counts machine code that was wanted for a component: `compiled`, `cached` or `error`.
@@ -350,15 +342,6 @@ impl Metrics {
     pub fn door(&self, listener: &str) -> DoorMetrics {
         self.doors.of(listener)
     }
-}
-
-/// The counters of one endpoint.
-#[derive(Clone)]
-pub struct EndpointMetrics {
-    /// Open now.
-    pub connections: IntGauge,
-    /// Name, TCP and TLS.
-    pub connect_duration_seconds: Histogram,
 }
 
 /// What is counted of topics and mail.

@@ -20,6 +20,7 @@ use crate::{
 const MAX_ADDRESSES: usize = 8;
 
 /// Where an endpoint is, checked.
+#[derive(Clone)]
 pub(crate) struct Address {
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -27,6 +28,7 @@ pub(crate) struct Address {
 }
 
 /// How the endpoint proves who it is.
+#[derive(Clone)]
 pub(crate) struct Tls {
     pub(crate) config: Arc<rustls::ClientConfig>,
     pub(crate) server_name: ServerName<'static>,

@@ -38,6 +38,12 @@ pub enum DialError {
         /// As asked for.
         name: String,
     },
+    /// Every endpoint is unhealthy or ejected.
+    #[error("no endpoint of {upstream} is healthy")]
+    NoneHealthy {
+        /// The upstream's name.
+        upstream: String,
+    },
     /// The request cannot be sent, whichever the endpoint.
     #[error("the request for the upstream is not valid")]
     Request(#[source] http::Error),

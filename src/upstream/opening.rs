@@ -102,6 +102,15 @@ pub(super) async fn open(
     Ok(Opened { transport, read_ahead, headers: head.headers, subprotocol })
 }
 
+/// Sends a plain request and reads the status of its answer.
+pub(super) async fn ask(transport: Transport, request: Request<Empty<Bytes>>) -> Result<StatusCode, hyper::Error> {
+    let mut builder = Builder::new();
+    builder.max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD_BYTES);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(transport)).await?;
+    let mut exchange = Exchange { connection, done: false };
+    Ok(exchange.drive(sender.send_request(request)).await?.status())
+}
+
 /// The connection while it speaks HTTP. It has no task of its own: dropping the handshake closes it.
 struct Exchange {
     connection: Connection<TokioIo<Transport>, Empty<Bytes>>,

@@ -4,3 +4,8 @@ pub(crate) mod fake;
 mod handshake;
 mod endpoints;
 mod tls;
+mod balance;
+mod choice;
+mod outlier;
+mod change;
+mod dns;

@@ -14,6 +14,10 @@ use super::{
 use crate::http_head::{self, default_port, parse_port};
 
 const MAX_ENDPOINTS: usize = 1024;
+/// More would let one client open connections to every endpoint.
+const MAX_RETRIES: usize = 10;
+/// With more, one endpoint would fill the ring of `ring_hash`.
+const MAX_WEIGHT: usize = 256;
 
 impl Checker<'_> {
     pub(super) fn upstream(&mut self, name: &str, at: &At<Table<RawUpstream>>) -> (String, Upstream) {
@@ -33,9 +37,19 @@ impl Checker<'_> {
             }
         };
         let default = Upstream::with_endpoints(endpoints);
+        let (at_least, second) = (Duration::from_millis(1), Duration::from_secs(1));
         let upstream = Upstream {
+            balance: self.balance(at, default.balance),
+            affinity_cookie: raw.affinity_cookie.as_ref().map(|at| self.affinity_cookie(at)),
             host_header: raw.host_header.as_ref().map_or(default.host_header, |at| self.host_header(at)),
-            connect_timeout: self.time(raw.connect_timeout.as_ref(), default.connect_timeout, Duration::from_millis(1)),
+            connect_timeout: self.time(raw.connect_timeout.as_ref(), default.connect_timeout, at_least),
+            per_try_timeout: self.time(raw.per_try_timeout.as_ref(), default.per_try_timeout, at_least),
+            retries: self.count(raw.retries.as_ref(), default.retries, 0..=MAX_RETRIES),
+            slow_start: self.time_or_off(raw.slow_start.as_ref(), default.slow_start),
+            health_check: raw.health_check.as_ref().map(|at| self.health_check(at)),
+            outlier_detection: self.outlier_detection(&raw.outlier_detection),
+            resolver: raw.resolver.as_ref().and_then(|at| self.resolver(at)),
+            dns_interval: self.time(raw.dns_interval.as_ref(), default.dns_interval, second),
             endpoints: default.endpoints,
         };
         (name.to_owned(), upstream)
@@ -50,19 +64,21 @@ impl Checker<'_> {
         let mut seen = BTreeSet::new();
         let mut endpoints = Vec::new();
         for at in &raw.value {
-            let url = match &at.value {
-                RawEndpoint::Url(url) => At { value: url.clone(), span: at.span.clone() },
+            let (url, weight) = match &at.value {
+                RawEndpoint::Url(url) => (At { value: url.clone(), span: at.span.clone() }, None),
                 RawEndpoint::Table(table) => match &table.url {
-                    Some(url) => url.clone(),
+                    Some(url) => (url.clone(), table.weight.as_ref()),
                     None => {
                         self.refuse_key(Some(at), "url", "missing; write a URL such as \"ws://127.0.0.1:9001\"");
                         continue;
                     }
                 },
             };
+            let weight = self.count(weight, 1, 0..=MAX_WEIGHT);
             match parse_endpoint(&url.value) {
                 Ok(endpoint) => {
-                    if !seen.insert((endpoint.host.clone(), endpoint.port, endpoint.base_path.clone())) {
+                    let endpoint = Endpoint { weight: u32::try_from(weight).unwrap_or(1), ..endpoint };
+                    if !seen.insert((endpoint.srv, endpoint.host.clone(), endpoint.port, endpoint.base_path.clone())) {
                         self.warn(&url, "this endpoint is in the list already and gets that many shares");
                     }
                     endpoints.push(endpoint);
@@ -71,6 +87,9 @@ impl Checker<'_> {
                 Err(why @ EndpointError::UserInfo) => self.refuse(&url, why.to_string()),
                 Err(why) => self.refuse_as(&url, format!("an endpoint: {why}")),
             }
+        }
+        if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
+            self.refuse(raw, "every weight is 0, so no endpoint would get a connection; write a larger one");
         }
         endpoints
     }
@@ -95,6 +114,8 @@ impl Checker<'_> {
 /// Why a text is not an endpoint.
 #[derive(Clone, Copy, Debug, Eq, thiserror::Error, PartialEq)]
 pub(in super::super) enum EndpointError {
+    #[error("SRV records say the port; remove it")]
+    SrvPort,
     #[error("it begins neither with ws:// nor with wss://; write a URL such as \"ws://127.0.0.1:9001\"")]
     Scheme,
     #[error("a URL with \"@\" (a user name or a password) is not accepted; send credentials with request_headers")]
@@ -111,16 +132,18 @@ pub(in super::super) enum EndpointError {
     Path,
 }
 
-/// `ws://host:port/path` or `wss://…`
+/// `ws://host:port/path` or `wss://…`, or `ws+srv://name/path` or `wss+srv://…`
 pub(in super::super) fn parse_endpoint(url: &str) -> Result<Endpoint, EndpointError> {
     // First, because a password that is not encoded may look like any other part.
     if url.contains('@') {
         return Err(EndpointError::UserInfo);
     }
     let (scheme, rest) = url.split_once("://").ok_or(EndpointError::Scheme)?;
-    let tls = match scheme.to_ascii_lowercase().as_str() {
-        "ws" => false,
-        "wss" => true,
+    let (tls, srv) = match scheme.to_ascii_lowercase().as_str() {
+        "ws" => (false, false),
+        "wss" => (true, false),
+        "ws+srv" => (false, true),
+        "wss+srv" => (true, true),
         _ => return Err(EndpointError::Scheme),
     };
     if rest.contains('#') {
@@ -131,12 +154,15 @@ pub(in super::super) fn parse_endpoint(url: &str) -> Result<Endpoint, EndpointEr
     }
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let (host, port) = split_port(authority)?;
+    if srv && port.is_some() {
+        return Err(EndpointError::SrvPort);
+    }
     let base_path = path.trim_end_matches('/');
     if !base_path.is_empty() && !is_plain_path(base_path) {
         return Err(EndpointError::Path);
     }
     let port = port.unwrap_or(default_port(tls));
-    Ok(Endpoint { tls, host, port, base_path: base_path.to_owned() })
+    Ok(Endpoint { base_path: base_path.to_owned(), srv, ..Endpoint::new(tls, host, port) })
 }
 
 fn split_port(authority: &str) -> Result<(String, Option<u16>), EndpointError> {

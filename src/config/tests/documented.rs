@@ -89,6 +89,18 @@ fn the_schema_names_the_defaults_of_optional_tables() {
     let service = defaults("auth_request.");
     assert!(service.matches('=').count() == 4, "{service}");
     assert_eq!(asked(&service), asked(""));
+    let spread = |table: &str, more: &str| {
+        let text = format!(
+            "[[listeners]]\naddress = '127.0.0.1:1'\n[upstreams.u]\nendpoints = ['ws://a']\n{table} = {{ {more} }}\n\
+             [[routes]]\npath = '/a'\nupstream = 'u'\n"
+        );
+        read(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}")).0
+    };
+    for (table, count) in [("affinity_cookie", 2), ("health_check", 4)] {
+        let spelt = defaults(&format!("{table}."));
+        assert_eq!(spelt.matches('=').count(), count, "{spelt}");
+        assert_eq!(spread(table, &spelt), spread(table, ""));
+    }
     let (messages, bytes) = (defaults("limits.messages."), defaults("limits.bytes."));
     assert!(messages.matches('=').count() == 3 && bytes.matches('=').count() == 3, "{messages}; {bytes}");
     assert_eq!(route(&messages, &bytes), route("", ""));
@@ -192,7 +204,8 @@ fn defaults_of(keys: &[Key], table: &str) -> toml::Table {
         let (outer, key) = key.split_once('.').unwrap_or(("", key));
         // Keys of a table that is not there by default say what they are where it is.
         let of_it = |other: &str| !outer.is_empty() && other.starts_with(&format!("{outer}."));
-        let optional = keys.iter().any(|(owner, other, default)| owner == table && of_it(other) && default == REQUIRED);
+        let optional = keys.iter().any(|(owner, other, default)| owner == table && of_it(other) && default == REQUIRED)
+            || ["affinity_cookie", "health_check"].contains(&outer);
         if key.contains('.') || (optional && outer != "limits") {
             continue;
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
 use proptest::prelude::*;
 
 use super::{pattern::PathTemplate, *};
@@ -41,9 +42,32 @@ fn a_minimal_file_has_the_documented_defaults() {
     assert_eq!(config.admin.address, "127.0.0.1:9901".parse().unwrap());
     assert_eq!(config.health, None);
     assert_eq!(config.log, Log { level: "info".to_owned(), format: LogFormat::Text });
-    let endpoint = Endpoint { tls: false, host: "127.0.0.1".to_owned(), port: 9001, base_path: String::new() };
-    let upstream =
-        Upstream { endpoints: vec![endpoint], host_header: HostHeader::Preserve, connect_timeout: seconds(5) };
+    let endpoint = Endpoint {
+        tls: false,
+        host: "127.0.0.1".to_owned(),
+        port: 9001,
+        base_path: String::new(),
+        weight: 1,
+        srv: false,
+    };
+    let upstream = Upstream {
+        endpoints: vec![endpoint],
+        balance: Balance::LeastConn,
+        affinity_cookie: None,
+        host_header: HostHeader::Preserve,
+        connect_timeout: seconds(5),
+        per_try_timeout: seconds(5),
+        retries: 2,
+        slow_start: None,
+        health_check: None,
+        outlier_detection: Some(OutlierDetection {
+            consecutive_failures: 5,
+            base_ejection_time: seconds(30),
+            max_ejection_percent: 50,
+        }),
+        resolver: None,
+        dns_interval: seconds(30),
+    };
     assert_eq!(config.upstreams, BTreeMap::from([("chat".to_owned(), upstream)]));
     let limits = SessionLimits {
         client_max_payload_bytes: 1_048_576,
@@ -106,19 +130,37 @@ fn every_key_of_server_and_listeners_reaches_its_place() {
 fn every_key_of_an_upstream_reaches_its_place() {
     let config = valid("full.toml");
     let endpoint = |tls, host: &str, port, base_path: &str| Endpoint {
-        tls,
-        host: host.to_owned(),
-        port,
         base_path: base_path.to_owned(),
+        ..Endpoint::new(tls, host.to_owned(), port)
     };
     let chat = Upstream {
         endpoints: vec![
             endpoint(false, "127.0.0.1", 9001, ""),
-            endpoint(true, "chat.example.com", 443, "/base"),
+            Endpoint { weight: 3, ..endpoint(true, "chat.example.com", 443, "/base") },
             endpoint(false, "::1", 9003, ""),
+            Endpoint { srv: true, ..endpoint(false, "_chat._tcp.example.com", 80, "") },
         ],
+        balance: Balance::RingHash(HashOn::Header(HeaderName::from_static("x-user-id"))),
+        affinity_cookie: Some(AffinityCookie { name: "node".to_owned(), max_age: Some(seconds(3600)) }),
         host_header: HostHeader::Endpoint,
         connect_timeout: Duration::from_millis(500),
+        per_try_timeout: seconds(2),
+        retries: 1,
+        slow_start: Some(seconds(30)),
+        health_check: Some(HealthCheck {
+            probe: Probe::Http("/health?deep=1".to_owned()),
+            interval: seconds(2),
+            timeout: Duration::from_millis(500),
+            healthy_threshold: 1,
+            unhealthy_threshold: 4,
+        }),
+        outlier_detection: Some(OutlierDetection {
+            consecutive_failures: 3,
+            base_ejection_time: seconds(10),
+            max_ejection_percent: 30,
+        }),
+        resolver: Some("127.0.0.1:8600".parse().unwrap()),
+        dns_interval: seconds(10),
     };
     assert_eq!(config.upstreams["chat"], chat);
     let billing = &config.upstreams["billing"];
@@ -334,7 +376,7 @@ fn one_upstream_needs_no_file() {
     let config = Config::for_upstream("wss://chat.example.com/v1/", None, None, &filters).unwrap();
     assert_eq!(config.listeners, [Listener::at("127.0.0.1:8080".parse().unwrap())]);
     assert_eq!(config.admin.address, "127.0.0.1:9901".parse().unwrap());
-    let endpoint = Endpoint { tls: true, host: "chat.example.com".to_owned(), port: 443, base_path: "/v1".to_owned() };
+    let endpoint = Endpoint { base_path: "/v1".to_owned(), ..Endpoint::new(true, "chat.example.com".to_owned(), 443) };
     assert_eq!(config.upstreams["default"], Upstream::with_endpoints(vec![endpoint]));
     assert_eq!(config.filters["redact"], Filter::with_defaults(filters[0].clone()));
     let [route] = &config.routes[..] else { panic!("one route") };

@@ -27,6 +27,7 @@ fn each_failure_of_the_upstream_has_its_status() {
     let endpoint = || "10.1.2.3:80".to_owned();
     let failures = [
         (DialError::Timeout { endpoint: endpoint() }, 504, "upstream_timeout"),
+        (DialError::NoneHealthy { upstream: endpoint() }, 503, "upstream_unhealthy"),
         (DialError::Connect { endpoint: endpoint(), source: ConnectError::NoAddress }, 502, "upstream_refused"),
         (DialError::BadUpgrade { endpoint: endpoint(), source: BadUpgrade::Accept }, 502, "upstream_bad_upgrade"),
         (DialError::Unknown { name: endpoint() }, 500, "internal"),

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::RootCertStore;
 use tokio::{net::TcpListener, time::Instant};
@@ -49,14 +49,25 @@ fn an_endpoint_that_refuses_is_passed_over() {
 }
 
 #[test]
-fn after_a_request_was_sent_no_other_endpoint_is_tried() {
+fn an_endpoint_that_says_no_is_believed() {
     run(async {
-        let (bad, _bad) = serve(|_| b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec()).await;
+        let (bad, _bad) = serve(|_| b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n".to_vec()).await;
         let (good, served) = serve(|head| good_101(head).into()).await;
         let result = plain(configured(vec![endpoint(bad), endpoint(good)])).dial("chat", request(&[]), soon()).await;
         assert!(matches!(result, Err(DialError::Answered(_))), "{result:?}");
         assert!(!served.is_finished());
     });
+}
+
+#[test]
+fn an_endpoint_that_cannot_serve_now_or_breaks_off_is_passed_over() {
+    for answer in ["HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "no HTTP"] {
+        run(async {
+            let (bad, _bad) = serve(|_| answer.into()).await;
+            let (good, _served) = serve(|head| good_101(head).into()).await;
+            plain(configured(vec![endpoint(bad), endpoint(good)])).dial("chat", request(&[]), soon()).await.unwrap();
+        });
+    }
 }
 
 #[test]
@@ -74,8 +85,7 @@ fn where_all_refuse_each_was_tried_once_and_the_last_is_named() {
 #[test]
 fn a_name_without_an_address_is_not_reached() {
     run(async {
-        let nowhere =
-            config::Endpoint { tls: false, host: "nowhere.invalid".to_owned(), port: 1, base_path: String::new() };
+        let nowhere = config::Endpoint::new(false, "nowhere.invalid".to_owned(), 1);
         let result = plain(configured(vec![nowhere])).dial("chat", request(&[]), soon()).await;
         assert!(matches!(result, Err(DialError::Connect { source: ConnectError::Resolve(_), .. })), "{result:?}");
     });
@@ -124,7 +134,7 @@ fn a_request_that_cannot_be_sent_is_not() {
 #[test]
 fn a_lease_counts_the_connection_until_it_is_dropped() {
     run(async {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
         let (address, _served) = serve(|head| good_101(head).into()).await;
         let upstreams = upstreams(configured(vec![endpoint(address)]), RootCertStore::empty(), &metrics);
         let line = format!("wsgate_upstream_connections{{endpoint=\"{address}\",upstream=\"chat\"}}");
@@ -147,6 +157,11 @@ fn a_host_header_that_cannot_be_sent_is_refused_at_the_start() {
     let mut upstream = configured(vec![endpoint(([127, 0, 0, 1], 1).into())]);
     upstream.host_header = HostHeader::Literal("a\nb".to_owned());
     let tls = roots::trusting(RootCertStore::empty()).unwrap();
-    let made = Upstreams::with_tls(&BTreeMap::from([("chat".to_owned(), upstream)]), &Metrics::new().unwrap(), &tls);
+    let made = Upstreams::with_tls(
+        &BTreeMap::from([("chat".to_owned(), upstream)]),
+        &Arc::new(Metrics::new().unwrap()),
+        &tls,
+        None,
+    );
     assert!(matches!(made, Err(UpstreamsError::HostHeader { upstream }) if upstream == "chat"));
 }

@@ -1,6 +1,6 @@
 //! A server on the loopback that answers one head of a request with given bytes, and the upstreams that lead to it.
 
-use std::{collections::BTreeMap, future::Future, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
 use rustls::RootCertStore;
@@ -11,12 +11,8 @@ use tokio::{
     time::Instant,
 };
 
-use super::super::{Established, UpstreamRequest, Upstreams, roots};
-use crate::{
-    config::{self, HostHeader},
-    http_head,
-    telemetry::metrics::Metrics,
-};
+use super::super::{Client, Established, UpstreamRequest, Upstreams, roots};
+use crate::{config, http_head, telemetry::metrics::Metrics};
 
 /// Far more than any test needs.
 pub(super) const PLENTY: Duration = Duration::from_secs(20);
@@ -68,21 +64,27 @@ pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 pub(super) fn endpoint(address: SocketAddr) -> config::Endpoint {
-    config::Endpoint { tls: false, host: address.ip().to_string(), port: address.port(), base_path: String::new() }
+    config::Endpoint::new(false, address.ip().to_string(), address.port())
 }
 
 pub(super) fn configured(endpoints: Vec<config::Endpoint>) -> config::Upstream {
-    config::Upstream { endpoints, host_header: HostHeader::Preserve, connect_timeout: PLENTY }
+    let configured = config::Upstream::with_endpoints(endpoints);
+    config::Upstream {
+        connect_timeout: PLENTY,
+        per_try_timeout: PLENTY,
+        balance: config::Balance::RoundRobin,
+        ..configured
+    }
 }
 
 /// Upstreams with one of them, named `chat`, that trust these certificates.
-pub(super) fn upstreams(upstream: config::Upstream, roots: RootCertStore, metrics: &Metrics) -> Upstreams {
+pub(super) fn upstreams(upstream: config::Upstream, roots: RootCertStore, metrics: &Arc<Metrics>) -> Upstreams {
     let tls = roots::trusting(roots).unwrap();
-    Upstreams::with_tls(&BTreeMap::from([("chat".to_owned(), upstream)]), metrics, &tls).unwrap()
+    Upstreams::with_tls(&BTreeMap::from([("chat".to_owned(), upstream)]), metrics, &tls, None).unwrap()
 }
 
 pub(super) fn plain(upstream: config::Upstream) -> Upstreams {
-    upstreams(upstream, RootCertStore::empty(), &Metrics::new().unwrap())
+    upstreams(upstream, RootCertStore::empty(), &Arc::new(Metrics::new().unwrap()))
 }
 
 pub(super) fn request(subprotocols: &[&str]) -> UpstreamRequest {
@@ -91,6 +93,7 @@ pub(super) fn request(subprotocols: &[&str]) -> UpstreamRequest {
         headers: HeaderMap::new(),
         client_host: HeaderValue::from_static("client.example:8080"),
         subprotocols: subprotocols.iter().map(|name| (*name).to_owned()).collect(),
+        client: Client::default(),
     }
 }
 

@@ -57,7 +57,7 @@ async fn serve(certificate: &CertifiedKey<KeyPair>) -> (SocketAddr, JoinHandle<O
 }
 
 fn wss(host: &str, port: u16) -> config::Upstream {
-    configured(vec![config::Endpoint { tls: true, host: host.to_owned(), port, base_path: String::new() }])
+    configured(vec![config::Endpoint::new(true, host.to_owned(), port)])
 }
 
 #[test]
@@ -65,7 +65,8 @@ fn a_wss_endpoint_is_shown_its_name_and_http_1_1() {
     run(async {
         let certificate = certificate();
         let (address, served) = serve(&certificate).await;
-        let upstreams = upstreams(wss("localhost", address.port()), trusting(&certificate), &Metrics::new().unwrap());
+        let upstreams =
+            upstreams(wss("localhost", address.port()), trusting(&certificate), &Arc::new(Metrics::new().unwrap()));
         let mut established = upstreams.dial("chat", request(&[]), soon()).await.unwrap();
         assert!(established.transport.is_tls());
         assert_eq!(established.transport.peer_addr().unwrap(), address);
@@ -81,7 +82,8 @@ fn a_wss_endpoint_is_shown_its_name_and_http_1_1() {
 }
 
 async fn refused(upstream: config::Upstream, roots: RootCertStore) -> std::io::Error {
-    let result = upstreams(upstream, roots, &Metrics::new().unwrap()).dial("chat", request(&[]), soon()).await;
+    let result =
+        upstreams(upstream, roots, &Arc::new(Metrics::new().unwrap())).dial("chat", request(&[]), soon()).await;
     match result {
         Err(DialError::Connect { source: ConnectError::Tls(error), .. }) => error,
         other => panic!("{other:?}"),
@@ -138,6 +140,6 @@ fn connect_timeout_covers_a_tls_handshake_that_stalls() {
 fn a_host_that_can_have_no_certificate_is_refused_at_the_start() {
     let tls = super::super::roots::trusting(RootCertStore::empty()).unwrap();
     let upstreams = [("chat".to_owned(), wss("a b", 443))].into();
-    let made = Upstreams::with_tls(&upstreams, &Metrics::new().unwrap(), &tls);
+    let made = Upstreams::with_tls(&upstreams, &Arc::new(Metrics::new().unwrap()), &tls, None);
     assert!(matches!(made, Err(UpstreamsError::ServerName { endpoint }) if endpoint == "a b:443"));
 }
