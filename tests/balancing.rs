@@ -307,3 +307,30 @@ fn the_ring_keeps_users_where_they_are_and_moves_only_those_of_the_one_that_went
     assert!(first.iter().zip(&second).all(|(before, after)| before == after || *before == gone));
     assert!((10..=55).contains(&moved), "{moved} of {users} moved, about a quarter expected");
 }
+
+#[test]
+fn a_reload_knows_the_sessions_that_stay_and_fills_an_endpoint_that_is_added() {
+    let endpoints = [Manner::Good; 3].map(Endpoint::start);
+    let whole = |endpoints: &[&Endpoint]| {
+        let own = "filter_dir = 'filters'\n[[listeners]]\naddress = '127.0.0.1:0'\n[admin]\naddress = '127.0.0.1:0'\n";
+        config(endpoints, "").replacen("workers = 2\n", &format!("workers = 2\n{own}"), 1)
+    };
+    let [one, two, three] = endpoints.each_ref();
+    let gateway = Gateway::start(&whole(&[one, two]));
+    let mut open: Vec<_> = (0..60).map(|_| Wire::open(gateway.address(), "/")).collect();
+    gateway.folder().publish("wsgate.toml", whole(&[one, two, three]).as_bytes());
+    let answer = gateway.order("POST", "/v1/reload", "{}");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let live = || -> Vec<u64> {
+        status(&gateway).as_array().unwrap().iter().map(|e| e["live_sessions"].as_u64().unwrap()).collect()
+    };
+    assert_eq!((live().len(), live().iter().sum::<u64>()), (3, 60));
+    open.extend((0..30).map(|_| Wire::open(gateway.address(), "/")));
+    assert!(live().iter().all(|count| (27..=33).contains(count)), "{:?}", live());
+    for wire in &mut open {
+        wire.text("still here");
+        assert_eq!(wire.next_text(), "still here");
+    }
+    drop(open);
+    until("every session is over", SOON, || live() == [0, 0, 0]);
+}
