@@ -16,6 +16,8 @@ mod compilation;
 mod deadlines;
 mod descriptors;
 mod drain;
+mod drain_orders;
+mod drain_under_load;
 mod examples;
 mod fairness;
 mod faults;

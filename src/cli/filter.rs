@@ -16,6 +16,7 @@ use std::{
 
 use clap::Subcommand;
 
+pub(super) use self::steer::{AdminArguments, SteerError, ask};
 use super::failed;
 
 #[derive(Debug, Subcommand)]

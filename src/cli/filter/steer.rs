@@ -131,7 +131,7 @@ impl FromStr for AdminUrl {
 
 /// Why the gateway was not asked, or did not do it.
 #[derive(Debug, Error)]
-pub(super) enum SteerError {
+pub(in crate::cli) enum SteerError {
     #[error("cannot start")]
     Start(#[source] io::Error),
     #[error("nobody answers on http://{0}; is the gateway running, and is that the address of [admin]?")]
@@ -190,7 +190,13 @@ async fn run(command: SteerCommand) -> Result<String, SteerError> {
     }
 }
 
-async fn ask(admin: &AdminArguments, method: Method, path: &str, body: Option<Value>) -> Result<Value, SteerError> {
+/// Asks the admin API, or gives it an order; its answer.
+pub(in crate::cli) async fn ask(
+    admin: &AdminArguments,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+) -> Result<Value, SteerError> {
     let token = token(admin.token_file.as_deref(), std::env::var_os(TOKEN_VARIABLE))?;
     match timeout(TIMEOUT, exchange(&admin.url, token, method, path, body)).await {
         Ok(answered) => answered,
