@@ -33,9 +33,9 @@ pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use filter_file::{filter_file, is_filter_file, is_script, twin};
 pub use types::{
     Admin, AdminToken, Allow, AuthRequest, AuthRequestCache, Candidate, ChainSource, ConnectionLimits, Endpoint,
-    FailurePolicy, Filter, HeaderEdits, HostHeader, Isolation, Jwt, KeySource, LimitAction, LimitBy, Listener,
-    ListenerTls, Log, LogFormat, OnReload, OnStateLoss, Overflow, PushOverflow, RateLimit, Role, Route, RouteLimits,
-    Server, SessionLimits, Store, Target, TokenSource, TrustedProxies, Upstream,
+    FailurePolicy, Filter, HeaderEdits, HostHeader, HttpFilters, HttpForward, HttpMode, Isolation, Jwt, KeySource,
+    LimitAction, LimitBy, Listener, ListenerTls, Log, LogFormat, OnReload, OnStateLoss, Overflow, PushOverflow,
+    RateLimit, Role, Route, RouteLimits, Server, SessionLimits, Store, Target, TokenSource, TrustedProxies, Upstream,
 };
 
 use document::Document;

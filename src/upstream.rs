@@ -7,6 +7,7 @@ pub(crate) mod roots;
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -64,6 +65,28 @@ pub struct Established {
     pub subprotocol: Option<String>,
     /// Keep it as long as the connection.
     pub lease: Lease,
+}
+
+/// The endpoint that a request other than an opening goes to.
+#[derive(Debug)]
+pub struct Place {
+    /// `host:port`, unique in its upstream.
+    pub endpoint: String,
+    /// Put before the path.
+    pub base_path: String,
+    /// The `Host` that it is shown; `None`: the client's.
+    pub host: Option<HeaderValue>,
+    /// Keep it as long as the request.
+    pub lease: Lease,
+}
+
+/// How a [`Place`] is reached.
+#[derive(Debug)]
+pub enum Way<T> {
+    /// By a connection that was there.
+    Kept(T),
+    /// By a new one.
+    New(Transport),
 }
 
 /// Counts a connection to an endpoint until it is dropped.
@@ -136,6 +159,28 @@ impl Upstreams {
         let named = self.by_name.get(upstream).ok_or_else(|| DialError::Unknown { name: upstream.to_owned() })?;
         named.dial(request, deadline).await
     }
+
+    /// Chooses an endpoint as [`Upstreams::dial`] does, for a request that opens no WebSocket. `kept` looks for a
+    /// connection to it, by its name.
+    ///
+    /// # Errors
+    /// No endpoint was reached by `deadline`.
+    pub async fn way<T>(
+        &self,
+        upstream: &str,
+        kept: impl Fn(&str) -> Option<T>,
+        deadline: Instant,
+    ) -> Result<(Place, Way<T>), DialError> {
+        let named = self.by_name.get(upstream).ok_or_else(|| DialError::Unknown { name: upstream.to_owned() })?;
+        let (endpoint, way) = named.reach(kept, deadline).await?;
+        let place = Place {
+            endpoint: endpoint.label.clone(),
+            base_path: endpoint.base_path.clone(),
+            host: endpoint.host.clone(),
+            lease: Lease::new(endpoint.metrics.connections.clone()),
+        };
+        Ok((place, way))
+    }
 }
 
 struct Upstream {
@@ -172,21 +217,30 @@ impl Upstream {
     }
 
     async fn dial(&self, request: UpstreamRequest, deadline: Instant) -> Result<Established, DialError> {
-        let (endpoint, transport) = self.reach(deadline).await?;
-        endpoint.open(transport, request, deadline).await
+        match self.reach(|_| None::<Infallible>, deadline).await? {
+            (endpoint, Way::New(transport)) => endpoint.open(transport, request, deadline).await,
+            (_, Way::Kept(never)) => match never {},
+        }
     }
 
     /// A connection to the first endpoint, counting from the one whose turn it is, that takes one.
-    async fn reach(&self, deadline: Instant) -> Result<(&Endpoint, Transport), DialError> {
+    async fn reach<T>(
+        &self,
+        kept: impl Fn(&str) -> Option<T>,
+        deadline: Instant,
+    ) -> Result<(&Endpoint, Way<T>), DialError> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.endpoints.len().max(1);
         let (before, from) = self.endpoints.split_at(turn);
         let mut failed = None;
         for endpoint in from.iter().chain(before) {
+            if let Some(kept) = kept(&endpoint.label) {
+                return Ok((endpoint, Way::Kept(kept)));
+            }
             let start = Instant::now();
             match connect::connect(&endpoint.address, self.connect_timeout, deadline).await {
                 Ok(transport) => {
                     endpoint.metrics.connect_duration_seconds.observe(start.elapsed().as_secs_f64());
-                    return Ok((endpoint, transport));
+                    return Ok((endpoint, Way::New(transport)));
                 }
                 Err(source) => {
                     tracing::debug!(

@@ -25,6 +25,7 @@ mod filters;
 mod folder;
 mod generations;
 mod http_calls;
+mod http_forward;
 mod isolation;
 mod javascript;
 mod languages;

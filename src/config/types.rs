@@ -2,18 +2,20 @@
 
 mod admin;
 mod auth_request;
+mod http;
 mod jwt;
 mod limits;
 mod listener;
 
 use std::{fmt, num::NonZero, path::PathBuf, thread, time::Duration};
 
-use http::HeaderName;
+use ::http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use admin::{Admin, AdminToken, Role};
 pub use auth_request::{AuthRequest, AuthRequestCache};
+pub use http::{HttpFilters, HttpForward, HttpMode};
 pub use jwt::{Jwt, KeySource, TokenSource};
 pub use limits::{ConnectionLimits, LimitAction, LimitBy, RateLimit, RouteLimits};
 pub use listener::{Listener, ListenerTls, TrustedProxies};
@@ -327,6 +329,8 @@ pub struct Route {
     pub traffic: RouteLimits,
     /// Who is asked about each handshake.
     pub auth_request: Option<AuthRequest>,
+    /// How requests are forwarded that open no WebSocket; `None`: not at all.
+    pub http: Option<HttpForward>,
 }
 
 impl Route {
@@ -351,6 +355,8 @@ pub enum Target {
     Echo,
     /// Nobody: filters answer, what they forward to the upstream ends.
     Filters,
+    /// Files below this folder (absolute), for HTTP requests.
+    Static(PathBuf),
 }
 
 /// `[[routes]] filters` or `filters_folder`
@@ -384,9 +390,9 @@ impl ChainSource {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HeaderEdits {
     /// Replaces every value of the name.
-    pub set: Vec<(http::HeaderName, http::HeaderValue)>,
+    pub set: Vec<(HeaderName, HeaderValue)>,
     /// Removes every value of the name.
-    pub remove: Vec<http::HeaderName>,
+    pub remove: Vec<HeaderName>,
 }
 
 /// The limits of one session.

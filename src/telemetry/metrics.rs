@@ -6,6 +6,7 @@ mod route;
 mod auth;
 mod door;
 mod reloads;
+mod http;
 mod store;
 
 use std::time::Duration;
@@ -21,7 +22,7 @@ pub use limit::LimitMetrics;
 pub use route::{DirectionMetrics, RouteMetrics};
 pub use store::StoreMetrics;
 
-use self::{door::DoorFamilies, store::StoreFamilies};
+use self::{door::DoorFamilies, http::HttpFamilies, store::StoreFamilies};
 use crate::message::{Direction, Kind};
 pub use reloads::ReloadMetrics;
 
@@ -72,6 +73,7 @@ pub struct Metrics {
     doors: DoorFamilies,
     /// Of configurations.
     pub reloads: ReloadMetrics,
+    http: HttpFamilies,
     /// Log lines that were not written because nobody read them in time.
     pub log_lines_dropped_total: IntCounter,
 }
@@ -215,6 +217,7 @@ impl Metrics {
             auth: AuthFamilies::register(r)?,
             doors: DoorFamilies::register(r)?,
             reloads: ReloadMetrics::new(r)?,
+            http: HttpFamilies::register(r)?,
             log_lines_dropped_total: registered(
                 r,
                 IntCounter::new("log_lines_dropped_total", "Log lines not written because nobody read them in time.")?,
@@ -264,6 +267,7 @@ impl Metrics {
             closes_total: self.closes_total.clone(),
             handshakes_total: self.handshakes_total.clone(),
             auth_requests_total: self.auth.requests(),
+            http: self.http.clone(),
         }
     }
 
