@@ -47,6 +47,7 @@ mod rooms_under_load;
 mod routed;
 mod routing;
 mod startup;
+mod static_files;
 mod tokens;
 mod stores;
 mod tls;

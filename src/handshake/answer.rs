@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::plain::{BrokenOff, Download};
+use super::plain::{BrokenOff, Download, FileBody};
 
 /// See the module.
 pub(super) enum AnswerBody {
@@ -18,6 +18,8 @@ pub(super) enum AnswerBody {
     Whole(Full<Bytes>),
     /// Of an upstream.
     Relayed(Box<Download>),
+    /// Of `target = "static"`.
+    File(Box<FileBody>),
 }
 
 impl Default for AnswerBody {
@@ -40,6 +42,7 @@ impl Body for AnswerBody {
         match self.get_mut() {
             Self::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never: Infallible| match never {}),
             Self::Relayed(body) => Pin::new(&mut **body).poll_frame(cx),
+            Self::File(body) => Pin::new(&mut **body).poll_frame(cx),
         }
     }
 
@@ -47,6 +50,7 @@ impl Body for AnswerBody {
         match self {
             Self::Whole(body) => body.is_end_stream(),
             Self::Relayed(body) => body.is_end_stream(),
+            Self::File(body) => body.is_end_stream(),
         }
     }
 
@@ -54,6 +58,7 @@ impl Body for AnswerBody {
         match self {
             Self::Whole(body) => body.size_hint(),
             Self::Relayed(body) => body.size_hint(),
+            Self::File(body) => body.size_hint(),
         }
     }
 }

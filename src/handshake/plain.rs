@@ -1,8 +1,8 @@
-//! HTTP requests that open no WebSocket: `http = "forward"`. They pass what openings pass, in the same order; then they
+//! HTTP requests that open no WebSocket: `http = "forward"`, and files. They pass what openings pass, in the same order; then they
 //! and their answers are relayed as they come, and nothing is held whole.
 //!
 //! In reading order: one request on its way; what is written down of it; its body; its headers; the exchange with the
-//! upstream; the answer's body, which owns what the request holds.
+//! upstream; the answer's body, which owns what the request holds; files.
 
 mod record;
 mod upload;
@@ -10,6 +10,7 @@ mod headers;
 mod exchange;
 mod lifetime;
 mod download;
+mod file;
 
 use std::{rc::Rc, sync::Arc};
 
@@ -17,8 +18,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, header, request::P
 use hyper::body::{Body, Incoming};
 use thiserror::Error;
 
-pub(super) use self::download::Download;
 pub(super) use self::exchange::IdleUpstreams;
+pub(super) use self::{download::Download, file::FileBody};
 use self::{
     exchange::{Ask, Exchange},
     lifetime::Lifetime,
@@ -135,9 +136,8 @@ impl<H: 'static> Handshake<H> {
                 let forwarding = Forwarding { upstream: name, http, requested, matched: &matched, kept, bearer, held };
                 self.forward(forwarding, (parts, body), record).await
             }
-            (Target::Upstream(_), None) | (Target::Echo | Target::Filters | Target::Static(_), _) => {
-                Err(Refusal::not_found())
-            }
+            (Target::Static(folder), _) => file::answer(folder, &requested, &matched, parts, (record, held)).await,
+            (Target::Upstream(_), None) | (Target::Echo | Target::Filters, _) => Err(Refusal::not_found()),
         }
     }
 
