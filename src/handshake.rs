@@ -1,12 +1,17 @@
-//! From an HTTP request to 101 or a refusal: route, filters' `open`, upstream, in this order, then the session.
+//! From an HTTP request to its answer. An opening: route, filters' `open`, upstream, in this order, then 101 and the
+//! session. Any other request: the same steps, then the upstream's answer or a file, where the route says so.
 
 pub mod request;
 pub mod refusal;
 pub mod headers;
+mod client;
+mod answer;
+mod steps;
 mod forwarded;
 mod identity;
 mod origin;
 mod auth_request;
+mod plain;
 mod standing;
 
 use std::{
@@ -18,37 +23,32 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use data_encoding::BASE32_NOPAD;
-use http::{HeaderMap, Request, Response, header, request::Parts};
-use http_body_util::Full;
+use http::{HeaderMap, Method, Request, Response, header, request::Parts};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    sync::{oneshot, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 use tracing::field::display;
 
 pub use self::standing::{Followed, Standings, follow, foresee};
 use self::{
+    answer::AnswerBody,
     auth_request::AuthRequests,
+    client::{ClientIo, Wire},
     forwarded::Source,
-    headers::{end_to_end, for_filters, switching_protocols, to_upstream},
-    identity::{authenticate, set_claims},
+    headers::{content_length, end_to_end, for_filters, switching_protocols, to_upstream},
+    origin::Origin,
+    plain::IdleUpstreams,
     refusal::{HandshakeResult, Refusal},
     request::Opening,
     standing::Standing,
+    steps::{Asking, HeldChain, connection_id},
 };
 use crate::{
-    config::Target,
+    config::{SessionLimits, Target},
     configured::Configured,
     door::Visitor,
-    filter::{Admission, Chain, Closer, Instances, NotAdmitted, OpeningRequest},
-    identity::Identity,
-    limit::{Limit, Places},
-    message::CloseFrame,
-    route::{Matched, Route},
+    filter::Admission,
+    route::Matched,
     session::{self, Bearer, Dialling, Opened, Registry},
     telemetry::metrics::Metrics,
     topic::{Doorbell, Hub, Postbox},
@@ -89,6 +89,8 @@ pub struct Current {
     configured: Arc<Configured>,
     /// Services that are asked about handshakes.
     auth_requests: AuthRequests,
+    /// Connections to upstreams that wait for another request.
+    idle: Rc<IdleUpstreams>,
 }
 
 impl Current {
@@ -96,7 +98,7 @@ impl Current {
     #[must_use]
     pub fn new(configured: Arc<Configured>) -> Rc<Self> {
         let auth_requests = AuthRequests::new(configured.service_tls.clone());
-        Rc::new(Self { configured, auth_requests })
+        Rc::new(Self { configured, auth_requests, idle: Rc::default() })
     }
 }
 
@@ -112,12 +114,16 @@ impl Deref for Current {
 pub async fn serve<H: 'static>(context: Rc<Context>, transport: Transport, visitor: Visitor, held: Rc<H>) {
     let (peer, visitor) = (visitor.address, Rc::new(visitor));
     let last_call = last_call(context.draining.clone());
+    let wire = Wire::new(SessionLimits::default().send_timeout);
+    let socket = ClientIo::new(transport, Arc::clone(&wire));
+    let progress = Arc::clone(&wire.progress);
     let service = service_fn(move |request: Request<Incoming>| {
         let handshake = Handshake {
             current: Rc::clone(&context.current.borrow()),
             context: Rc::clone(&context),
             source: Source::of(request.headers(), &visitor),
             visitor: Rc::clone(&visitor),
+            wire: Arc::clone(&wire),
             started: Instant::now(),
             held: Rc::clone(&held),
         };
@@ -128,18 +134,22 @@ pub async fn serve<H: 'static>(context: Rc<Context>, transport: Transport, visit
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(transport), service)
+        .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = last_call => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let connection = async {
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            served = connection.as_mut() => served,
+            () = last_call => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
-    if let Err(error) = served {
-        tracing::debug!(%peer, error = &error as &dyn std::error::Error, "no handshake");
+    match progress.guard(connection).await {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(%peer, error = &error as &dyn std::error::Error, "no handshake"),
+        None => tracing::debug!(%peer, "the client does not read its answer"),
     }
 }
 
@@ -161,6 +171,7 @@ struct Handshake<H> {
     current: Rc<Current>,
     visitor: Rc<Visitor>,
     source: Source,
+    wire: Arc<Wire>,
     started: Instant,
     held: Rc<H>,
 }
@@ -179,9 +190,13 @@ impl Drop for Count<'_> {
 }
 
 impl<H: 'static> Handshake<H> {
-    async fn answer(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(self, request: Request<Incoming>) -> Response<AnswerBody> {
         let (parts, body) = request.into_parts();
-        let found = self.find(&parts);
+        let framing = self.wire.next_request(content_length(&parts.headers));
+        if let Some((requested, matched)) = self.find_plain(&parts) {
+            return self.answer_plain(requested, matched, (parts, body), framing).await;
+        }
+        let found = framing.check().and_then(|()| self.find(&parts));
         let request = Request::from_parts(parts, body);
         let context = Rc::clone(&self.context);
         let route = found.as_ref().map_or("-", |(_, matched)| matched.route.name.as_str()).to_owned();
@@ -201,7 +216,7 @@ impl<H: 'static> Handshake<H> {
                 let filter_reason = refusal.filter_reason.as_ref().map(display);
                 let (status, result) = (refusal.status.as_u16(), refusal.result.label());
                 tracing::info!(%client, route, status, result, filter_reason, "refused");
-                refusal.into_response()
+                refusal.into_response().map(AnswerBody::from)
             }
         }
     }
@@ -211,7 +226,11 @@ impl<H: 'static> Handshake<H> {
             return Err(Refusal::unavailable());
         }
         let opening = Opening::check(parts)?;
-        let matched = self.current.routes.find(&opening.host, &opening.path).ok_or_else(Refusal::not_found)?;
+        let matched = self
+            .current
+            .routes
+            .find(&opening.requested.host, &opening.requested.path)
+            .ok_or_else(Refusal::not_found)?;
         Ok((opening, matched))
     }
 
@@ -221,27 +240,32 @@ impl<H: 'static> Handshake<H> {
         mut opening: Opening,
         matched: Matched,
         request: Request<Incoming>,
-    ) -> Result<Response<Full<Bytes>>, Refusal> {
+    ) -> Result<Response<AnswerBody>, Refusal> {
         let route = Arc::clone(&matched.route);
         let id = connection_id();
         let deadline = self.started + route.limits.handshake_timeout;
         let mut places = self.admit_client(&route)?;
-        origin::check(&route.allowed_origins, request.headers(), self.source.asked(&opening))?;
+        origin::check(&route.allowed_origins, request.headers(), self.source.asked(&opening.requested))?;
         let mut kept = end_to_end(request.headers());
         self.source.strip(&mut kept);
-        let bearer = self.identify(&route, &mut opening, &mut kept).await?;
+        let Opening { requested, subprotocols: offered, offers_bearer, .. } = &mut opening;
+        let (bearer, with_token) = self.identify(&route, requested, offered, &mut kept).await?;
+        *offers_bearer = with_token;
         let identity = bearer.as_ref().map(|bearer| Rc::clone(&bearer.identity));
         if let Some(identity) = &identity {
             route.limiter.enter_user(identity, self.source.client.ip(), &mut places)?;
         }
-        let asked = self.current.auth_requests.ask(&route, &self.source, &opening, &mut kept);
+        let asked = self.current.auth_requests.ask(&route, &self.source, (&Method::GET, &opening.requested), &mut kept);
         tokio::time::timeout_at(deadline, asked).await.unwrap_or_else(|_| Err(Refusal::timeout()))?;
         // Before the filters are asked: they may subscribe the connection.
         let postbox = route.filtered.then(|| self.context.hub.enter(&id, &route.limits, &self.context.bell));
-        let (chain, admission) = self.admit(&id, &opening, &matched, &kept, identity, deadline).await?;
+        let headers = for_filters(&kept, identity.is_some());
+        let asking = Asking { id: &id, requested: &opening.requested, headers, subprotocols: &opening.subprotocols };
+        let (chain, admission) = self.admit(asking, &matched, identity, deadline).await?;
         let offered = subprotocols(&route.allowed_subprotocols(&opening.subprotocols), &admission);
         let own = match &route.target {
             Target::Echo | Target::Filters => None,
+            Target::Static(_) => return Err(Refusal::bad_request("there is no WebSocket here")),
             Target::Upstream(name) => Some(admission.upstream.as_ref().unwrap_or(name).clone()),
         };
         let client = self.client(request.headers(), bearer.as_ref());
@@ -272,22 +296,11 @@ impl<H: 'static> Handshake<H> {
             let upstreams = Arc::clone(&self.current.upstreams);
             Box::new(Dialling { upstreams, own, request, timeout: route.limits.handshake_timeout })
         });
-        let standing = Standing::new(&matched, &opening, request.headers(), &self, places);
+        let origin = Some(Origin::of(request.headers()));
+        let standing = Standing::new(&matched, &opening.requested, origin, &self, places);
         let begun = Begun { id, matched, chain, postbox, upstream, dialling, bearer, standing, tags: admission.tags };
         tokio::task::spawn_local(self.run_session(begun, request));
         Ok(response)
-    }
-
-    /// Counts the request, whatever becomes of it, and takes places for its connection. First of all, so that who asks
-    /// too often costs little.
-    fn admit_client(&self, route: &Route) -> Result<Places, Limit> {
-        let (all, client) = (&self.current.all, self.source.client.ip());
-        route.limiter.handshake(client)?;
-        all.handshake(client)?;
-        let mut places = Places::default();
-        route.limiter.enter(client, &mut places)?;
-        all.enter(client, &mut places)?;
-        Ok(places)
     }
 
     /// Who the client is to those who choose an endpoint for it.
@@ -309,75 +322,14 @@ impl<H: 'static> Handshake<H> {
         offered: &[String],
         client: upstream::Client,
     ) -> UpstreamRequest {
-        self.source.set(&mut headers, opening);
+        self.source.set(&mut headers, &opening.requested);
         UpstreamRequest {
-            path_and_query: matched.upstream_path_and_query(&opening.path, opening.query.as_deref()),
+            path_and_query: matched
+                .upstream_path_and_query(&opening.requested.path, opening.requested.query.as_deref()),
             headers: to_upstream(&headers, &matched.route.request_headers, &admission.upstream_headers),
-            client_host: opening.authority.clone(),
+            client_host: opening.requested.authority.clone(),
             subprotocols: offered.to_vec(),
             client,
-        }
-    }
-
-    /// Whose token the client has, where the route wants one.
-    async fn identify(
-        &self,
-        route: &Route,
-        opening: &mut Opening,
-        headers: &mut HeaderMap,
-    ) -> Result<Option<Bearer>, Refusal> {
-        let Some(name) = &route.auth else { return Ok(None) };
-        let authenticator = self.current.authenticators.get(name).ok_or_else(Refusal::internal)?;
-        let identity = authenticate(authenticator, opening, headers).await?;
-        set_claims(headers, route, &identity);
-        Ok(Some(Bearer { authenticator: Arc::clone(authenticator), identity: Rc::new(identity) }))
-    }
-
-    /// Asks the filters of the route. The calls are made by a task of their own: a client that leaves must not end a
-    /// call half way, which would cost the instance.
-    async fn admit(
-        &self,
-        id: &str,
-        opening: &Opening,
-        matched: &Matched,
-        headers: &HeaderMap,
-        identity: Option<Rc<Identity>>,
-        deadline: Instant,
-    ) -> Result<(HeldChain, Admission), Refusal> {
-        if !matched.route.filtered {
-            return Ok((HeldChain(None), Admission::default()));
-        }
-        let instances = Rc::clone(self.context.sessions.instances());
-        // A reload may be taking the route away.
-        let spec = instances.live().chain_of(&matched.route.name).ok_or_else(Refusal::unavailable)?;
-        let request = Rc::new(OpeningRequest {
-            connection: id.to_owned(),
-            route: matched.route.name.clone(),
-            host: opening.host.clone(),
-            path: opening.path.clone(),
-            parameters: matched.parameters.clone(),
-            query: opening.query.clone(),
-            headers: for_filters(headers, identity.is_some()),
-            subprotocols: opening.subprotocols.clone(),
-            client: self.source.client,
-            secure: self.source.secure,
-            client_certificate: self.visitor.certificate.clone(),
-            identity: RefCell::new(identity),
-            last_reason: Arc::default(),
-        });
-        let last_reason = Arc::clone(&request.last_reason);
-        let (sender, receiver) = oneshot::channel();
-        tokio::task::spawn_local(async move {
-            let answer = Chain::open(Rc::clone(&instances), spec, request).await;
-            let answer = answer.map(|(chain, admission)| (HeldChain(Some((chain, instances))), admission));
-            // A chain that nobody waits for any more is closed by its drop.
-            drop(sender.send(answer));
-        });
-        match tokio::time::timeout_at(deadline, receiver).await {
-            Ok(Ok(answer)) => answer
-                .map_err(|refused: NotAdmitted| Refusal { filter_reason: last_reason.get(), ..Refusal::from(refused) }),
-            Ok(Err(_)) => Err(Refusal::internal()),
-            Err(_) => Err(Refusal::timeout()),
         }
     }
 
@@ -385,7 +337,7 @@ impl<H: 'static> Handshake<H> {
     async fn run_session(self, begun: Begun, request: Request<Incoming>) {
         let Begun { id, matched, mut chain, postbox, upstream, dialling, bearer, standing, tags } = begun;
         let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
-        let Ok(parts) = upgraded.downcast::<TokioIo<Transport>>() else { return };
+        let Ok(parts) = upgraded.downcast::<TokioIo<ClientIo>>() else { return };
         let route = matched.route;
         let name = route.name.clone();
         tracing::debug!(connection = id, route = name, client = %self.source.client, ?tags, "opened");
@@ -394,7 +346,7 @@ impl<H: 'static> Handshake<H> {
         let standing = standing::enter(&self.context, &self.current, standing, entry.remote(), bearer_now);
         let summary = session::run(Opened {
             route: Arc::clone(&route),
-            client: parts.io.into_inner(),
+            client: parts.io.into_inner().into_inner(),
             client_read_ahead: parts.read_buf,
             upstream,
             dialling,
@@ -402,7 +354,7 @@ impl<H: 'static> Handshake<H> {
                 .limiter
                 .message_rates(self.source.client.ip(), bearer.as_ref().map(|bearer| &*bearer.identity)),
             bearer,
-            chain: chain.0.take(),
+            chain: chain.take(),
             postbox,
             entry,
             registry: Rc::clone(&self.context.sessions),
@@ -439,26 +391,10 @@ struct Begun {
     tags: Vec<(String, String)>,
 }
 
-/// A chain before its session. Where no session comes about its filters hear of the end.
-struct HeldChain(Option<(Chain, Rc<Instances>)>);
-
-impl Drop for HeldChain {
-    fn drop(&mut self) {
-        if let Some((chain, _)) = self.0.take() {
-            crate::filter::finish(chain.close(Closer::Gateway, CloseFrame::new(1006, "")));
-        }
-    }
-}
-
 /// What is offered on: a filter's choice alone, where it made one.
 fn subprotocols(allowed: &[String], admission: &Admission) -> Vec<String> {
     match &admission.subprotocol {
         Some(chosen) => allowed.iter().filter(|name| *name == chosen).cloned().collect(),
         None => allowed.to_vec(),
     }
-}
-
-/// 128 random bits.
-fn connection_id() -> String {
-    BASE32_NOPAD.encode(&rand::random::<[u8; 16]>()).to_ascii_lowercase()
 }

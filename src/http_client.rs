@@ -31,7 +31,8 @@ use crate::{
     upstream::{ConnectError, UpstreamsError, roots},
 };
 pub use direct::Direct;
-use idle::Idle;
+use idle::Sender;
+pub use idle::{Idle, Reusable, SWEEP_IDLE};
 pub use request::{Call, Origin, Request};
 
 /// Longest URL.
@@ -153,7 +154,7 @@ fn known(tls: Option<Arc<ClientConfig>>) -> Arc<OnceLock<Arc<ClientConfig>>> {
 /// The connections of one runtime.
 struct Client {
     tls: Arc<OnceLock<Arc<ClientConfig>>>,
-    idle: Mutex<Idle>,
+    idle: Mutex<Idle<Origin, Sender>>,
     /// Calls under way, by filter.
     calls: Mutex<HashMap<Arc<str>, Weak<AtomicUsize>>>,
 }

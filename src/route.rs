@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use crate::{
     config::{
-        self, Config, HeaderEdits, SessionLimits, Target,
+        self, Config, HeaderEdits, HttpForward, SessionLimits, Target,
         pattern::{HostPattern, OriginRule, PathPattern, PathTemplate},
     },
     limit::{Limits, RouteLimiter},
@@ -35,6 +35,8 @@ pub struct Route {
     pub limiter: Arc<RouteLimiter>,
     /// Who is asked about each handshake.
     pub auth_request: Option<config::AuthRequest>,
+    /// How requests are forwarded that open no WebSocket; `None`: not at all.
+    pub http: Option<HttpForward>,
     /// Has it filters, or a folder for them?
     pub filtered: bool,
     /// May a filter of it send messages to other upstreams?
@@ -55,6 +57,12 @@ impl Route {
             Some(allowed) => offered.iter().filter(|name| allowed.contains(name)).cloned().collect(),
             None => offered.to_vec(),
         }
+    }
+
+    /// Does it answer requests that open no WebSocket?
+    #[must_use]
+    pub fn answers_plain_http(&self) -> bool {
+        self.http.is_some() || matches!(self.target, Target::Static(_))
     }
 
     fn matches(&self, host: &str, path: &str) -> Option<Vec<(String, String)>> {
@@ -124,6 +132,7 @@ impl RouteTable {
                 allowed_origins: route.allowed_origins.clone(),
                 limits: route.limits,
                 auth_request: route.auth_request.clone(),
+                http: route.http,
                 limiter: limits.route(&route.name, &route.traffic),
                 filtered,
                 may_route: filtered && may_route,

@@ -40,14 +40,13 @@ use self::{
     pump::{Pump, Pumped},
     queue::{AtMark, Outgoing},
     tally::Tally,
-    token::Token,
 };
 pub use self::{
     branch::Dialling,
     end::SessionEnd,
     registry::{Entry, Registry, Remote, Retired},
     scan::Violation,
-    token::Bearer,
+    token::{Bearer, Token},
 };
 use crate::{
     config::SessionLimits,

@@ -1,5 +1,7 @@
 //! A byte stream to a client or an upstream: TCP, with or without TLS.
 
+mod watched;
+
 use std::{
     io::{self, IoSlice},
     net::SocketAddr,
@@ -12,6 +14,8 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::TlsStream;
+
+pub use self::watched::{Progress, Watched};
 
 /// One connected socket. Whoever makes it has set `TCP_NODELAY`: batches are written whole, so waiting gains nothing.
 #[derive(Debug)]

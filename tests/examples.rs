@@ -7,7 +7,7 @@ use std::{
     process::{ChildStdin, Command, Stdio},
 };
 
-use crate::support::{Gateway, SOON, Setup, guest, process::Process, until, wire::Wire};
+use crate::support::{Gateway, SOON, Setup, guest, http, process::Process, until, wire::Wire};
 
 fn examples() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
@@ -135,6 +135,8 @@ impl Terminal {
 fn two_terminals_talk_in_the_chat_example() {
     let (setup, config) = copied(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/chat"));
     let gateway = setup.start_file(&config);
+    let page = http::get(gateway.address(), "/");
+    assert!(page.status == 200 && page.body.contains("new WebSocket"), "{page:?}");
     let mut ann = Terminal::connect(&gateway, "/chat/lobby?name=ann");
     gateway.wait_metric("wsgate_topic_subscriptions", &[], 1.0);
     let mut bob = Terminal::connect(&gateway, "/chat/lobby?name=bob");

@@ -7,6 +7,7 @@ mod auth_request;
 mod balance;
 mod filter;
 mod header;
+mod http;
 mod jwks;
 mod jwt;
 mod limits;
@@ -33,7 +34,7 @@ use super::{
     document::Document,
     error::{ConfigError, ConfigErrors, Warning},
     explain::{listed, nearest},
-    leaf::{At, Count, Size, Time, TimeOrOff},
+    leaf::{At, Count, Size, SizeOrOff, Time, TimeOrOff},
     raw::RawConfig,
     units::{show_size, show_time},
 };
@@ -170,6 +171,21 @@ impl Checker<'_> {
         }
         let (least, most) = (show_size(*accepted.start()), show_size(*accepted.end()));
         self.refuse_as(at, format!("accepted; write a size from {least:?} to {most:?}"));
+        default
+    }
+
+    fn size_or_off(
+        &mut self,
+        raw: Option<&At<SizeOrOff>>,
+        default: Option<usize>,
+        accepted: RangeInclusive<usize>,
+    ) -> Option<usize> {
+        let Some(at) = raw else { return default };
+        if at.value.0.is_none_or(|size| accepted.contains(&size)) {
+            return at.value.0;
+        }
+        let (least, most) = (show_size(*accepted.start()), show_size(*accepted.end()));
+        self.refuse_as(at, format!("accepted; write a size from {least:?} to {most:?}, or \"off\""));
         default
     }
 

@@ -105,5 +105,6 @@ fn route(filters: Vec<String>) -> Route {
         limits: SessionLimits::default(),
         traffic: Default::default(),
         auth_request: None,
+        http: None,
     }
 }

@@ -16,7 +16,9 @@ use serde::Deserialize;
 
 use super::{
     leaf::{At, Count, CountOrOff, Sha256, Size, SizeOrOff, Table, Time, TimeOrOff, Word, Workers},
-    types::{FailurePolicy, Isolation, LogFormat, OnReload, OnStateLoss, Overflow, PushOverflow},
+    types::{
+        FailurePolicy, HttpFilters, HttpMode, Isolation, LogFormat, OnReload, OnStateLoss, Overflow, PushOverflow,
+    },
 };
 
 pub(super) use admin::RawAdminToken;
@@ -235,6 +237,8 @@ pub(super) struct RawRoute {
     pub(super) upstream: Optional<String>,
     /// What answers without an upstream.
     pub(super) target: Optional<Word<RawTarget>>,
+    /// The folder of the target `static`.
+    pub(super) folder: Optional<String>,
     /// The filters, in order.
     #[schemars(extend("default" = []))]
     pub(super) filters: Option<At<Vec<At<String>>>>,
@@ -263,6 +267,21 @@ pub(super) struct RawRoute {
     pub(super) subprotocols: Option<Vec<At<String>>>,
     /// Edits to the request that the upstream receives.
     pub(super) request_headers: Table<RawHeaderEdits>,
+    /// What becomes of HTTP requests that open no WebSocket: `forward` sends them to the upstream, too.
+    #[schemars(extend("default" = "reject"))]
+    pub(super) http: Optional<Word<HttpMode>>,
+    /// Are filters asked about each of these requests, as they are about each handshake? `skip`: no.
+    #[schemars(extend("default" = "open"))]
+    pub(super) http_filters: Optional<Word<HttpFilters>>,
+    /// Largest body of such a request.
+    #[schemars(extend("default" = "64MiB"))]
+    pub(super) http_max_body: Optional<SizeOrOff>,
+    /// A body of such a request of which nothing comes for this long is given up.
+    #[schemars(extend("default" = "30s"))]
+    pub(super) http_body_timeout: Optional<Time>,
+    /// From the last byte of such a request to the head of the upstream's answer.
+    #[schemars(extend("default" = "60s"))]
+    pub(super) http_response_timeout: Optional<Time>,
     /// Largest message that the client may send.
     #[schemars(extend("default" = "1MiB"))]
     pub(super) client_max_payload: Optional<Size>,
@@ -308,6 +327,8 @@ pub(super) enum RawTarget {
     Echo,
     /// Nothing: the filters answer, and what they forward to the upstream ends there.
     Filters,
+    /// Files of `folder`, for HTTP requests; there is no WebSocket.
+    Static,
 }
 
 /// Edits to the request that the upstream receives.

@@ -2,6 +2,7 @@
 
 mod admin;
 mod auth_request;
+mod http;
 mod jwt;
 mod limits;
 mod listener;
@@ -9,12 +10,13 @@ mod upstream;
 
 use std::{fmt, num::NonZero, path::PathBuf, thread, time::Duration};
 
-use http::HeaderName;
+use ::http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use admin::{Admin, AdminToken, Role};
 pub use auth_request::{AuthRequest, AuthRequestCache};
+pub use http::{HttpFilters, HttpForward, HttpMode};
 pub use jwt::{Jwt, KeySource, TokenSource};
 pub use limits::{ConnectionLimits, LimitAction, LimitBy, RateLimit, RouteLimits};
 pub use listener::{Listener, ListenerTls, TrustedProxies};
@@ -288,6 +290,8 @@ pub struct Route {
     pub traffic: RouteLimits,
     /// Who is asked about each handshake.
     pub auth_request: Option<AuthRequest>,
+    /// How requests are forwarded that open no WebSocket; `None`: not at all.
+    pub http: Option<HttpForward>,
 }
 
 impl Route {
@@ -312,6 +316,8 @@ pub enum Target {
     Echo,
     /// Nobody: filters answer, what they forward to the upstream ends.
     Filters,
+    /// Files below this folder (absolute), for HTTP requests.
+    Static(PathBuf),
 }
 
 /// `[[routes]] filters` or `filters_folder`
@@ -345,9 +351,9 @@ impl ChainSource {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HeaderEdits {
     /// Replaces every value of the name.
-    pub set: Vec<(http::HeaderName, http::HeaderValue)>,
+    pub set: Vec<(HeaderName, HeaderValue)>,
     /// Removes every value of the name.
-    pub remove: Vec<http::HeaderName>,
+    pub remove: Vec<HeaderName>,
 }
 
 /// The limits of one session.

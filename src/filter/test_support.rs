@@ -164,6 +164,7 @@ impl Bed {
             path: "/".parse().unwrap(),
             path_rewrite: None,
             target: Target::Echo,
+            http: None,
             filters,
             subprotocols: None,
             request_headers: HeaderEdits::default(),

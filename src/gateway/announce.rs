@@ -29,6 +29,7 @@ impl Gateway {
             let target = match &route.target {
                 Target::Echo => "echo".to_owned(),
                 Target::Filters => "filters".to_owned(),
+                Target::Static(folder) => format!("files of {}", folder.display()),
                 Target::Upstream(name) => format!("upstream {name}"),
             };
             let chain = match &route.filters {

@@ -7,11 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use rustls::ClientConfig;
 use sha2::{Digest, Sha256};
 
-use super::{forwarded::Source, refusal::Refusal, request::Opening};
+use super::{forwarded::Source, refusal::Refusal, request::Requested};
 use crate::{
     config::{self, AuthRequestCache},
     http_client::{Call, CallError, Direct, Request, Response},
@@ -53,7 +53,7 @@ impl AuthRequests {
         &self,
         route: &Route,
         source: &Source,
-        opening: &Opening,
+        (method, requested): (&Method, &Requested),
         headers: &mut HeaderMap,
     ) -> Result<(), Refusal> {
         let Some(service) = &route.auth_request else { return Ok(()) };
@@ -63,7 +63,7 @@ impl AuthRequests {
         let answer = match known {
             Some(answer) => answer,
             None => {
-                let answer = self.fetch(route, service, source, opening, headers).await?;
+                let answer = self.fetch(route, service, source, (method, requested), headers).await?;
                 if let Some((key, lasts)) = kept {
                     self.keep(key, lasts, answer.clone());
                 }
@@ -90,10 +90,10 @@ impl AuthRequests {
         route: &Route,
         service: &config::AuthRequest,
         source: &Source,
-        opening: &Opening,
+        asked: (&Method, &Requested),
         headers: &HeaderMap,
     ) -> Result<Answer, Refusal> {
-        let request = request(service, source, opening, headers).map_err(|error| {
+        let request = request(service, source, asked, headers).map_err(|error| {
             tracing::debug!(route = route.name, %error, "a request cannot be shown to the service of auth_request");
             Refusal::bad_request("the request's headers are too many or too large")
         })?;
@@ -133,18 +133,20 @@ impl AuthRequests {
 fn request(
     service: &config::AuthRequest,
     source: &Source,
-    opening: &Opening,
+    (method, requested): (&Method, &Requested),
     headers: &HeaderMap,
 ) -> Result<Request, CallError> {
     let mut shown = headers.clone();
-    source.set(&mut shown, opening);
+    source.set(&mut shown, requested);
     shown.remove(header::HOST);
-    let uri = match &opening.query {
-        Some(query) => format!("{}?{query}", opening.path),
-        None => opening.path.clone(),
+    let uri = match &requested.query {
+        Some(query) => format!("{}?{query}", requested.path),
+        None => requested.path.clone(),
     };
-    shown.insert(X_FORWARDED_METHOD, HeaderValue::from_static("GET"));
-    // It came in a request line, so it is visible ASCII.
+    // Both came in a request line, so they are visible ASCII.
+    if let Ok(method) = HeaderValue::try_from(method.as_str()) {
+        shown.insert(X_FORWARDED_METHOD, method);
+    }
     if let Ok(uri) = HeaderValue::try_from(uri) {
         shown.insert(X_FORWARDED_URI, uri);
     }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::{headers::ensure_request_id, request::Opening};
+use super::{headers::ensure_request_id, request::Requested};
 use crate::{
     door::Visitor,
     http_head::{Authority, is_token, list, without_brackets},
@@ -93,10 +93,10 @@ impl Source {
     }
 
     /// The host and port that the client asked for.
-    pub(super) fn asked<'a>(&'a self, opening: &'a Opening) -> (&'a str, Option<u16>) {
+    pub(super) fn asked<'a>(&'a self, requested: &'a Requested) -> (&'a str, Option<u16>) {
         match &self.host {
             Some((asked, _)) => (&asked.host, asked.port),
-            None => (&opening.host, opening.port),
+            None => (&requested.host, requested.port),
         }
     }
 
@@ -117,20 +117,20 @@ impl Source {
     }
 
     /// Sets what the upstream is told, in place of what the client claimed.
-    pub(super) fn set(&self, headers: &mut HeaderMap, opening: &Opening) {
+    pub(super) fn set(&self, headers: &mut HeaderMap, requested: &Requested) {
         self.strip(headers);
         // All that is in it was in a header, or is an address, so the conversion cannot fail.
         if let Ok(chain) = HeaderValue::try_from(&self.chain) {
             headers.insert(X_FORWARDED_FOR, chain);
         }
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme(self.secure)));
-        let host = self.host.as_ref().map_or(&opening.authority, |(_, value)| value);
+        let host = self.host.as_ref().map_or(&requested.authority, |(_, value)| value);
         headers.insert(X_FORWARDED_HOST, host.clone());
         headers.remove(header::FORWARDED);
         if let Some(before) = &self.forwarded {
             let (hop, scheme) = (self.hop.ip(), scheme(self.hop_is_secure));
             let hop = if hop.is_ipv6() { format!("\"[{hop}]\"") } else { hop.to_string() };
-            let host = opening.authority.to_str().unwrap_or_default();
+            let host = requested.authority.to_str().unwrap_or_default();
             let chain = format!("{before}, for={hop};host=\"{host}\";proto={scheme}");
             if let Ok(chain) = HeaderValue::try_from(chain) {
                 headers.insert(header::FORWARDED, chain);
@@ -164,6 +164,11 @@ fn node(text: &str) -> Option<SocketAddr> {
 
 fn scheme(secure: bool) -> &'static str {
     if secure { "https" } else { "http" }
+}
+
+/// Does it tell where a request comes from, or what its log lines hang together by?
+pub(super) fn is_dubious(name: &str) -> bool {
+    headers_of_proxies(name) || OF_TRACES.contains(&name)
 }
 
 /// Headers by which proxies tell where a request comes from. `_` counts as `-`: many servers do not tell them apart.

@@ -47,6 +47,12 @@ pub(super) fn ensure_request_id(headers: &mut HeaderMap) {
     }
 }
 
+/// What a request that hyper has taken says of its body's length.
+pub(super) fn content_length(headers: &HeaderMap) -> u64 {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    length.unwrap_or_default()
+}
+
 /// The headers that the upstream receives, but for those of its connection, which dialling adds. `Host` is in it only
 /// where an edit put it there. A route's edits come first, then the filters'.
 #[must_use]
@@ -88,7 +94,7 @@ pub fn switching_protocols<B: Default>(
 }
 
 /// A filter's edits: removals, then replacements, then additions.
-fn edit(headers: &mut HeaderMap, edits: &Edits) {
+pub(super) fn edit(headers: &mut HeaderMap, edits: &Edits) {
     for name in &edits.remove {
         remove(headers, name);
     }

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use super::{refusal::Refusal, request::Opening};
+use super::{refusal::Refusal, request::Requested};
 use crate::{
     auth::{Authenticator, Credentials, NotVerified, find, without_tokens},
     identity::Identity,
@@ -13,17 +13,18 @@ use crate::{
 /// The longest header that is made from a claim.
 const MAX_CLAIM_BYTES: usize = 4096;
 
-/// Whose token the request carries. In places that are logged or passed on the token leaves the request here, before
+/// Whose token the request carries, and whether `bearer` was offered with it. In places that are logged or passed on the token leaves the request here, before
 /// anybody else sees it.
 pub(super) async fn authenticate(
     authenticator: &Authenticator,
-    opening: &mut Opening,
+    requested: &mut Requested,
+    subprotocols: &mut Vec<String>,
     headers: &mut HeaderMap,
-) -> Result<Identity, Refusal> {
+) -> Result<(Identity, bool), Refusal> {
     let from = authenticator.from();
-    let found = find(from, headers, opening.query.as_deref(), &opening.subprotocols);
-    opening.offers_bearer = without_tokens(from, headers, &mut opening.query, &mut opening.subprotocols);
-    match found {
+    let found = find(from, headers, requested.query.as_deref(), subprotocols);
+    let offers_bearer = without_tokens(from, headers, &mut requested.query, subprotocols);
+    let verified = match found {
         Credentials::Token(token) => authenticator.verify(&token).await.map_err(|why| {
             tracing::info!(reason = %why, "a token is refused");
             if why == NotVerified::Revoked {
@@ -47,7 +48,8 @@ pub(super) async fn authenticate(
         }),
         // Two servers could take different ones of several tokens.
         Credentials::Missing | Credentials::Ambiguous => Err(Refusal::unauthorized()),
-    }
+    };
+    Ok((verified?, offers_bearer))
 }
 
 /// Puts claims where the route wants them. What the client sent under these names is gone, also where it has no such

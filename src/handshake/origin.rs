@@ -1,7 +1,7 @@
 //! Whether the page that a browser shows may connect (RFC 6455 section 10.2): without this, any page could use its
 //! visitors' cookies.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, header};
 
 use super::refusal::Refusal;
 use crate::{
@@ -29,6 +29,14 @@ pub(super) type Asked<'a> = (&'a str, Option<u16>);
 /// Refuses with 403 what no rule takes.
 pub(super) fn check(rules: &[OriginRule], headers: &HeaderMap, asked: Asked<'_>) -> Result<(), Refusal> {
     if Origin::of(headers).is_taken(rules, asked) { Ok(()) } else { Err(Refusal::origin()) }
+}
+
+/// What is compared of a request that opens no WebSocket; `None`: nothing. Browsers send no `Origin` where somebody follows
+/// a link, nor where a page reads from its own origin.
+pub(super) fn of_plain(method: &Method, headers: &HeaderMap) -> Option<Origin> {
+    let origin = Origin::of(headers);
+    let reads = *method == Method::GET || *method == Method::HEAD;
+    (!reads || origin != Origin::Absent).then_some(origin)
 }
 
 fn takes(rule: &OriginRule, origin: &Origin, asked: Asked<'_>) -> bool {
@@ -91,10 +99,10 @@ impl Origin {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, Method, Request};
+    use http::{HeaderValue, Request};
 
     use super::*;
-    use crate::handshake::request::Opening;
+    use crate::handshake::request::Requested;
 
     fn refused(rules: &[&str], host: &str, origins: &[&str]) -> bool {
         let mut request = Request::new(());
@@ -115,8 +123,8 @@ mod tests {
         }
         let rules: Vec<OriginRule> = rules.iter().map(|rule| rule.parse().unwrap()).collect();
         let (parts, ()) = request.into_parts();
-        let opening = Opening::check(&parts).unwrap();
-        check(&rules, &parts.headers, (&opening.host, opening.port)).is_err()
+        let requested = Requested::check(&parts).unwrap();
+        check(&rules, &parts.headers, (&requested.host, requested.port)).is_err()
     }
 
     const DEFAULT: [&str; 2] = ["same-origin", "absent"];

@@ -37,6 +37,12 @@ pub enum HandshakeResult {
     OriginRefused,
     /// 404: no route.
     NotFound,
+    /// 405: a method that is not for such a route.
+    MethodNotAllowed,
+    /// 413: a body beyond `http_max_body`.
+    TooLarge,
+    /// 501: a coding of the body that the gateway would have to undo.
+    NotImplemented,
     /// 408: `handshake_timeout` passed before anything else was to blame.
     Timeout,
     /// 429: a limit of the client's own.
@@ -75,6 +81,9 @@ impl HandshakeResult {
             Self::Forbidden => "forbidden",
             Self::OriginRefused => "origin_refused",
             Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::TooLarge => "too_large",
+            Self::NotImplemented => "not_implemented",
             Self::Timeout => "timeout",
             Self::Limited => "limited",
             Self::Unavailable => "unavailable",
@@ -175,6 +184,39 @@ impl Refusal {
     #[must_use]
     pub fn not_found() -> Self {
         Self::problem(HandshakeResult::NotFound, StatusCode::NOT_FOUND, None)
+    }
+
+    /// 405, with what is allowed.
+    #[must_use]
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        let mut refusal = Self::problem(HandshakeResult::MethodNotAllowed, StatusCode::METHOD_NOT_ALLOWED, None);
+        refusal.headers = vec![(header::ALLOW, HeaderValue::from_static(allow))];
+        refusal
+    }
+
+    /// 413.
+    #[must_use]
+    pub fn too_large() -> Self {
+        Self::problem(HandshakeResult::TooLarge, StatusCode::PAYLOAD_TOO_LARGE, None)
+    }
+
+    /// 501 (RFC 9112 section 6.1).
+    #[must_use]
+    pub fn transfer_coding() -> Self {
+        let detail = "no Transfer-Encoding but chunked is understood";
+        Self::problem(HandshakeResult::NotImplemented, StatusCode::NOT_IMPLEMENTED, Some(detail))
+    }
+
+    /// 502: an answer that cannot be passed on.
+    #[must_use]
+    pub fn bad_answer() -> Self {
+        Self::problem(HandshakeResult::UpstreamRefused, StatusCode::BAD_GATEWAY, None)
+    }
+
+    /// Nobody reads it.
+    #[must_use]
+    pub fn client_gone() -> Self {
+        Self::problem(HandshakeResult::ClientGone, StatusCode::BAD_REQUEST, None)
     }
 
     /// 408.

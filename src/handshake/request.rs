@@ -11,9 +11,9 @@ use crate::http_head::{Authority, accept, is_token, list, lists, page_port};
 /// Subprotocols that one request may offer.
 pub const MAX_SUBPROTOCOLS: usize = 64;
 
-/// An opening request that may be answered with 101.
+/// What a request is for, in words that two servers cannot read differently.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Opening {
+pub struct Requested {
     /// Lower case, without port and without a trailing dot; what routes match.
     pub host: String,
     /// The port in `Host`.
@@ -24,6 +24,29 @@ pub struct Opening {
     pub path: String,
     /// Without the `?`.
     pub query: Option<String>,
+}
+
+impl Requested {
+    /// Checks a request's target and `Host`.
+    ///
+    /// # Errors
+    /// 400 where it is not HTTP/1.1, has no `Host` or several, or a target that is no path or disagrees with `Host`.
+    pub fn check(parts: &Parts) -> Result<Self, Refusal> {
+        if parts.version != Version::HTTP_11 {
+            return Err(Refusal::bad_request("HTTP/1.1 is required"));
+        }
+        let host = host(&parts.headers)?;
+        let (path, query) = target(&parts.uri, &host)?;
+        let authority = one(&parts.headers, &header::HOST, "exactly one Host is required")?.clone();
+        Ok(Self { host: host.host, port: host.port, authority, path, query })
+    }
+}
+
+/// An opening request that may be answered with 101.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Opening {
+    /// Where it goes.
+    pub requested: Requested,
     /// `Sec-WebSocket-Accept` of the answer.
     pub accept: HeaderValue,
     /// As offered, in order, distinct.
@@ -33,36 +56,28 @@ pub struct Opening {
 }
 
 impl Opening {
+    /// Does this request ask for a WebSocket, well or not?
+    #[must_use]
+    pub fn is_asked_for(headers: &HeaderMap) -> bool {
+        lists(headers, &header::UPGRADE, "websocket")
+    }
+
     /// Checks a request's head.
     ///
     /// # Errors
     /// 400 for a request that is malformed or that two servers could read differently, 426 for one that is no WebSocket
     /// handshake of version 13.
     pub fn check(parts: &Parts) -> Result<Self, Refusal> {
-        if parts.version != Version::HTTP_11 {
-            return Err(Refusal::bad_request("HTTP/1.1 is required"));
-        }
+        let headers = &parts.headers;
         if parts.method != Method::GET {
             return Err(Refusal::bad_request("the method must be GET"));
         }
-        let headers = &parts.headers;
-        let host = host(headers)?;
-        let (path, query) = target(&parts.uri, &host)?;
+        let requested = Requested::check(parts)?;
         no_body(headers)?;
         upgrade(headers)?;
         version(headers)?;
         let accept = accept(key(headers)?);
-        let authority = one(headers, &header::HOST, "exactly one Host is required")?.clone();
-        Ok(Self {
-            host: host.host,
-            port: host.port,
-            authority,
-            path,
-            query,
-            accept,
-            subprotocols: subprotocols(headers)?,
-            offers_bearer: false,
-        })
+        Ok(Self { requested, accept, subprotocols: subprotocols(headers)?, offers_bearer: false })
     }
 }
 

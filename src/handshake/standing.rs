@@ -9,11 +9,10 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderMap;
 use slab::Slab;
 use tokio::time::sleep;
 
-use super::{Context, Current, Handshake, origin::Origin, request::Opening};
+use super::{Context, Current, Handshake, origin::Origin, request::Requested};
 use crate::{
     configured::Configured,
     limit::{Places, RouteLimiter},
@@ -36,7 +35,8 @@ pub(super) struct Standing {
     path: Box<str>,
     /// The host and port that its page was compared with.
     asked: (Box<str>, Option<u16>),
-    origin: Origin,
+    /// `None`: it was not compared.
+    origin: Option<Origin>,
 }
 
 /// By the configuration that looked last.
@@ -106,19 +106,19 @@ impl Followed {
 impl Standing {
     pub(super) fn new<H>(
         matched: &Matched,
-        opening: &Opening,
-        headers: &HeaderMap,
+        requested: &Requested,
+        origin: Option<Origin>,
         handshake: &Handshake<H>,
         places: Places,
     ) -> Self {
-        let (asked_host, asked_port) = handshake.source.asked(opening);
+        let (asked_host, asked_port) = handshake.source.asked(requested);
         Self {
             filtered: matched.route.filtered,
             client: handshake.source.client.ip(),
-            host: opening.host.as_str().into(),
-            path: opening.path.as_str().into(),
+            host: requested.host.as_str().into(),
+            path: requested.path.as_str().into(),
             asked: (asked_host.into(), asked_port),
-            origin: Origin::of(headers),
+            origin,
             latest: RefCell::new(Latest {
                 route: Arc::clone(&matched.route),
                 all: Arc::clone(&handshake.current.all),
@@ -135,7 +135,8 @@ impl Standee {
         let Some(Matched { route, .. }) = configured.routes.find(host, path) else {
             return Some(Retired::RouteChanged);
         };
-        let refused = !origin.is_taken(&route.allowed_origins, (&asked.0, asked.1));
+        let asked = (&*asked.0, asked.1);
+        let refused = origin.as_ref().is_some_and(|origin| !origin.is_taken(&route.allowed_origins, asked));
         if refused || !self.has_token_for(&route, configured) {
             return Some(Retired::NoLongerAllowed);
         }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, PoisonError, Weak},
     time::Duration,
 };
@@ -13,52 +14,82 @@ use tokio::time::Instant;
 
 use super::{Client, request::Origin};
 
-/// Of one origin.
-const IDLE_OF_AN_ORIGIN: usize = 16;
-/// Of all origins.
+/// To one server.
+const IDLE_OF_ONE: usize = 16;
+/// To all servers.
 const IDLE: usize = 128;
 /// Less than the five seconds after which many servers close, so that requests seldom meet a close under way.
 const IDLE_TIME: Duration = Duration::from_secs(4);
+/// Those that waited for too long are removed this often.
+pub const SWEEP_IDLE: Duration = Duration::from_secs(1);
 
 pub(super) type Sender = SendRequest<Full<Bytes>>;
 
-/// The idle connections of one runtime.
-#[derive(Default)]
-pub(super) struct Idle {
-    by_origin: HashMap<Origin, Vec<(Sender, Instant)>>,
+/// A connection that another request can be sent on.
+pub trait Reusable {
+    /// Has the server closed it?
+    fn is_closed(&self) -> bool;
+}
+
+impl<B> Reusable for SendRequest<B> {
+    fn is_closed(&self) -> bool {
+        SendRequest::is_closed(self)
+    }
+}
+
+/// The idle connections of one runtime, by the server that they lead to.
+pub struct Idle<K, C> {
+    by_server: HashMap<K, Vec<(C, Instant)>>,
     count: usize,
     /// A task removes those that waited for too long.
     swept: bool,
 }
 
-impl Idle {
-    fn take(&mut self, origin: &Origin) -> Option<Sender> {
-        let senders = self.by_origin.get_mut(origin)?;
+impl<K, C> Default for Idle<K, C> {
+    fn default() -> Self {
+        Self { by_server: HashMap::new(), count: 0, swept: false }
+    }
+}
+
+impl<K: Eq + Hash, C: Reusable> Idle<K, C> {
+    /// One to this server.
+    pub fn take(&mut self, server: &K) -> Option<C> {
+        let waiting = self.by_server.get_mut(server)?;
         // The one that was used last is the least likely to be closed.
-        while let Some((sender, since)) = senders.pop() {
+        while let Some((connection, since)) = waiting.pop() {
             self.count -= 1;
-            if !sender.is_closed() && since.elapsed() < IDLE_TIME {
-                return Some(sender);
+            if !connection.is_closed() && since.elapsed() < IDLE_TIME {
+                return Some(connection);
             }
         }
-        self.by_origin.remove(origin);
+        self.by_server.remove(server);
         None
     }
 
-    fn put(&mut self, origin: &Origin, sender: Sender) {
-        let senders = self.by_origin.entry(origin.clone()).or_default();
-        if self.count < IDLE && senders.len() < IDLE_OF_AN_ORIGIN {
-            senders.push((sender, Instant::now()));
+    /// Keeps one, if there is room. True: nobody calls [`Idle::sweep`] yet.
+    #[must_use]
+    pub fn put(&mut self, server: K, connection: C) -> bool {
+        if connection.is_closed() {
+            return false;
+        }
+        let waiting = self.by_server.entry(server).or_default();
+        if self.count < IDLE && waiting.len() < IDLE_OF_ONE {
+            waiting.push((connection, Instant::now()));
             self.count += 1;
         }
+        !std::mem::replace(&mut self.swept, true)
     }
 
-    fn sweep(&mut self) {
-        self.by_origin.retain(|_, senders| {
-            senders.retain(|(sender, since)| !sender.is_closed() && since.elapsed() < IDLE_TIME);
-            !senders.is_empty()
+    /// Removes those that waited for too long, each [`SWEEP_IDLE`]. False: there is none left, and nobody has to call
+    /// it any more.
+    pub fn sweep(&mut self) -> bool {
+        self.by_server.retain(|_, waiting| {
+            waiting.retain(|(connection, since)| !connection.is_closed() && since.elapsed() < IDLE_TIME);
+            !waiting.is_empty()
         });
-        self.count = self.by_origin.values().map(Vec::len).sum();
+        self.count = self.by_server.values().map(Vec::len).sum();
+        self.swept = self.count > 0;
+        self.swept
     }
 }
 
@@ -70,12 +101,8 @@ impl Client {
 
     /// Keeps a connection whose response was read to its end.
     pub(super) fn put_idle(self: &Arc<Self>, origin: &Origin, sender: Sender) {
-        if sender.is_closed() {
-            return;
-        }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.put(origin, sender);
-        if !std::mem::replace(&mut idle.swept, true) {
+        if idle.put(origin.clone(), sender) {
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
     }
@@ -89,12 +116,9 @@ impl Client {
 /// Runs while there are idle connections.
 async fn sweep(client: Weak<Client>) {
     loop {
-        tokio::time::sleep(IDLE_TIME / 4).await;
+        tokio::time::sleep(SWEEP_IDLE).await;
         let Some(client) = client.upgrade() else { return };
-        let mut idle = client.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.sweep();
-        if idle.count == 0 {
-            idle.swept = false;
+        if !client.idle.lock().unwrap_or_else(PoisonError::into_inner).sweep() {
             return;
         }
     }

@@ -12,6 +12,7 @@ fn table(routes: &[(&str, &str, &str, &str)]) -> RouteTable {
             path_rewrite: (!rewrite.is_empty()).then(|| PathTemplate::parse(rewrite, &path).unwrap()),
             path,
             target: Target::Echo,
+            http: None,
             filters: config::ChainSource::Names(Vec::new()),
             subprotocols: None,
             request_headers: HeaderEdits::default(),

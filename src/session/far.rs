@@ -30,7 +30,7 @@ pub(super) enum Far {
 impl Far {
     pub(super) fn new(upstream: Option<Established>, target: &Target, limits: &SessionLimits) -> Self {
         match (upstream, target) {
-            (None, Target::Filters) => Self::Filters,
+            (None, Target::Filters | Target::Static(_)) => Self::Filters,
             (None, Target::Echo | Target::Upstream(_)) => Self::Echo(MessageQueue::default()),
             (Some(upstream), _) => Self::Upstream {
                 leg: Leg::to_upstream(upstream.transport, upstream.read_ahead, limits.upstream_max_payload_bytes),

@@ -242,6 +242,18 @@ impl Entry {
         Remote(Rc::clone(&self.control))
     }
 
+    /// Why another configuration ends the connection; else whoever asks is woken when that changes. For connections that
+    /// are no sessions: a drain lets them come to their end.
+    pub fn retired(&self, context: &Context<'_>) -> Option<Retired> {
+        self.control.register(context);
+        match self.control.order.get() {
+            Order::Retire(why) => Some(why),
+            // Its time is over, too.
+            Order::Leave => Some(Retired::RouteChanged),
+            Order::None | Order::Drain => None,
+        }
+    }
+
     /// What [`Registry::wake`] knows the session by.
     pub(super) fn key(&self) -> usize {
         self.key

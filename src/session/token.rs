@@ -32,8 +32,8 @@ pub struct Bearer {
     pub identity: Rc<Identity>,
 }
 
-/// See the module.
-pub(super) struct Token {
+/// What becomes of the client's token.
+pub struct Token {
     bearer: Bearer,
     look_at: Option<Instant>,
     /// The revocations that were looked at.
@@ -52,18 +52,21 @@ struct Refresh {
 }
 
 impl Token {
-    pub(super) fn new(bearer: Bearer, now: Instant) -> Self {
+    /// Nothing has happened to it yet.
+    #[must_use]
+    pub fn new(bearer: Bearer, now: Instant) -> Self {
         let look_at = look_at(&bearer, now);
         Self { bearer, look_at, revision: 0, verifying: None }
     }
 
     /// When to call [`Token::is_over`].
-    pub(super) fn next(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
         self.look_at
     }
 
     /// Has the token run out, and its grace too? Where not, it is looked at again later.
-    pub(super) fn is_over(&mut self, now: Instant) -> bool {
+    pub fn is_over(&mut self, now: Instant) -> bool {
         if self.look_at.is_none_or(|at| at > now) {
             return false;
         }
@@ -76,7 +79,7 @@ impl Token {
     }
 
     /// Was the token revoked since this was last asked?
-    pub(super) fn is_revoked(&mut self) -> bool {
+    pub fn is_revoked(&mut self) -> bool {
         let revocations = self.bearer.authenticator.revocations();
         // Read before the look-up: what is added meanwhile is looked at the next time.
         let revision = revocations.revision();

@@ -6,6 +6,7 @@ mod route;
 mod auth;
 mod door;
 mod reloads;
+mod http;
 mod store;
 mod upstream;
 
@@ -23,7 +24,7 @@ pub use route::{DirectionMetrics, RouteMetrics};
 pub use store::StoreMetrics;
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
-use self::{door::DoorFamilies, store::StoreFamilies, upstream::UpstreamFamilies};
+use self::{door::DoorFamilies, http::HttpFamilies, store::StoreFamilies, upstream::UpstreamFamilies};
 use crate::message::{Direction, Kind};
 pub use reloads::ReloadMetrics;
 
@@ -73,6 +74,7 @@ pub struct Metrics {
     doors: DoorFamilies,
     /// Of configurations.
     pub reloads: ReloadMetrics,
+    http: HttpFamilies,
     /// Log lines that were not written because nobody read them in time.
     pub log_lines_dropped_total: IntCounter,
 }
@@ -204,6 +206,7 @@ impl Metrics {
             auth: AuthFamilies::register(r)?,
             doors: DoorFamilies::register(r)?,
             reloads: ReloadMetrics::new(r)?,
+            http: HttpFamilies::register(r)?,
             log_lines_dropped_total: registered(
                 r,
                 IntCounter::new("log_lines_dropped_total", "Log lines not written because nobody read them in time.")?,
@@ -253,6 +256,7 @@ impl Metrics {
             closes_total: self.closes_total.clone(),
             handshakes_total: self.handshakes_total.clone(),
             auth_requests_total: self.auth.requests(),
+            http: self.http.clone(),
         }
     }
 

@@ -152,6 +152,31 @@ impl Wire {
         }
     }
 
+    /// So many bytes that come next.
+    pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
+        while self.buffer.len() < count {
+            assert!(self.fill(), "only {:?}", String::from_utf8_lossy(&self.buffer));
+        }
+        self.buffer.drain(..count).collect()
+    }
+
+    /// Everything up to the first `end` behind `after`.
+    pub(crate) fn until(&mut self, after: &str, end: &str) -> String {
+        loop {
+            let text = String::from_utf8_lossy(&self.buffer).into_owned();
+            if text.find(after).is_some_and(|at| text[at..].contains(end)) {
+                self.buffer.clear();
+                return text;
+            }
+            assert!(self.fill(), "only {text:?}");
+        }
+    }
+
+    /// How much was read ahead.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// What still comes, up to the end of the stream, as text.
     pub(crate) fn rest(&mut self) -> String {
         while self.fill() {}

@@ -19,7 +19,7 @@ const MAX_PAYLOAD_BYTES: usize = 1 << 30;
 
 const MAX_QUEUE_BYTES: usize = 4 << 30;
 
-const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// A route that was read well enough to be compared with others, and its `path` in the file.
 type Placed<'a> = (&'a At<String>, Route);
@@ -68,6 +68,8 @@ impl Checker<'_> {
         let host = raw.host.as_ref().and_then(|host| self.pattern::<HostPattern>(host, "a host pattern"));
         let path_rewrite = raw.path_rewrite.as_ref().zip(path.as_ref()).and_then(|(at, path)| self.template(at, path));
         let target = self.target(at);
+        self.folder_has_its_target(raw);
+        let http = self.http(raw, target.as_ref());
         if matches!(target, Some(Target::Echo | Target::Filters))
             && let Some(at) = &raw.path_rewrite
         {
@@ -109,6 +111,7 @@ impl Checker<'_> {
             limits,
             traffic,
             auth_request,
+            http,
         };
         Some((raw.path.as_ref()?, route))
     }
@@ -146,6 +149,7 @@ impl Checker<'_> {
             }
             (None, Some(At { value: Word(RawTarget::Echo), .. })) => Some(Target::Echo),
             (None, Some(At { value: Word(RawTarget::Filters), .. })) => Some(Target::Filters),
+            (None, Some(At { value: Word(RawTarget::Static), .. })) => self.static_files(at).map(Target::Static),
             (Some(_), Some(target)) => {
                 self.refuse(target, "a route has either upstream or target; remove one of them");
                 None
@@ -155,7 +159,7 @@ impl Checker<'_> {
                     self.refuse_key(
                         Some(at),
                         "upstream",
-                        "missing; write upstream = \"name\", or target = \"filters\" or \"echo\"",
+                        "missing; write upstream = \"name\", or target = \"filters\", \"echo\" or \"static\"",
                     );
                 }
                 None
@@ -190,7 +194,7 @@ impl Checker<'_> {
         ChainSource::Names(names)
     }
 
-    fn folder(&mut self, at: &At<String>) -> PathBuf {
+    pub(super) fn folder(&mut self, at: &At<String>) -> PathBuf {
         let path = self.path(at);
         if !path.is_dir() {
             self.refuse_as(at, format!("a folder: there is no folder {}", path.display()));

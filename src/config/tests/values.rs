@@ -97,6 +97,7 @@ fn a_minimal_file_has_the_documented_defaults() {
         limits,
         traffic: RouteLimits::default(),
         auth_request: None,
+        http: None,
     };
     assert_eq!(config.routes, [route]);
 }
@@ -277,6 +278,12 @@ fn every_key_of_a_route_reaches_its_place() {
             timeout: seconds(1),
             copy_headers: vec![http::HeaderName::from_static("x-tenant")],
             cache: Some(AuthRequestCache { lasts: seconds(10), by: vec![http::header::COOKIE] }),
+        }),
+        http: Some(HttpForward {
+            filters: HttpFilters::Skip,
+            max_body_bytes: None,
+            body_timeout: seconds(5),
+            response_timeout: seconds(120),
         }),
     };
     assert_eq!(chat, &expected);

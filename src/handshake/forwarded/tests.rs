@@ -25,16 +25,13 @@ fn visitor(address: &str) -> Visitor {
     }
 }
 
-fn opening() -> Opening {
-    Opening {
+fn requested() -> Requested {
+    Requested {
         host: "gateway.internal".to_owned(),
         port: Some(8080),
         authority: HeaderValue::from_static("gateway.internal:8080"),
         path: "/".to_owned(),
         query: None,
-        accept: HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
-        subprotocols: Vec::new(),
-        offers_bearer: false,
     }
 }
 
@@ -45,7 +42,7 @@ fn client(lines: Lines<'_>) -> String {
 
 fn told(lines: Lines<'_>, visitor: &Visitor) -> HeaderMap {
     let mut headers = headers(lines);
-    Source::of(&headers.clone(), visitor).set(&mut headers, &opening());
+    Source::of(&headers.clone(), visitor).set(&mut headers, &requested());
     headers
 }
 
@@ -104,7 +101,7 @@ fn a_trusted_proxy_is_believed_and_the_chain_grows() {
     ];
     let source = Source::of(&headers(request), &behind);
     assert_eq!((source.client, source.secure), ("192.0.2.7:0".parse().unwrap(), true));
-    assert_eq!(source.asked(&opening()), ("chat.example.com", None));
+    assert_eq!(source.asked(&requested()), ("chat.example.com", None));
     let told = told(request, &behind);
     assert_eq!(
         lines(&told),
@@ -216,7 +213,7 @@ fn a_connection_header_cannot_strip_what_the_gateway_sets() {
     let request = headers(&[("connection", "x-forwarded-for, x-request-id"), ("x-forwarded-for", "192.0.2.7")]);
     let source = Source::of(&request, &visitor("10.0.0.1:1"));
     let mut kept = crate::handshake::headers::end_to_end(&request);
-    source.set(&mut kept, &opening());
+    source.set(&mut kept, &requested());
     assert_eq!(kept[X_FORWARDED_FOR], "192.0.2.7, 10.0.0.1");
     assert!(kept.contains_key(X_REQUEST_ID));
 }

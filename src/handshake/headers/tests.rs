@@ -1,6 +1,7 @@
 use http::header::{COOKIE, HOST, SET_COOKIE};
 
 use super::*;
+use crate::handshake::request::Requested;
 
 fn headers(lines: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -16,11 +17,13 @@ fn pairs(lines: &[(&str, &str)]) -> Vec<(HeaderName, HeaderValue)> {
 
 fn opening() -> Opening {
     Opening {
-        host: "example.com".to_owned(),
-        port: None,
-        authority: HeaderValue::from_static("Example.com:8080"),
-        path: "/".to_owned(),
-        query: None,
+        requested: Requested {
+            host: "example.com".to_owned(),
+            port: None,
+            authority: HeaderValue::from_static("Example.com:8080"),
+            path: "/".to_owned(),
+            query: None,
+        },
         accept: HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
         subprotocols: vec!["chat".to_owned()],
         offers_bearer: false,

@@ -69,10 +69,10 @@ fn the_example_of_the_rfc_is_accepted() {
     assert!(head.starts_with("http/1.1 101 "), "{head}");
     assert_eq!(opening.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     assert_eq!(
-        (opening.host.as_str(), opening.authority.to_str().unwrap()),
+        (opening.requested.host.as_str(), opening.requested.authority.to_str().unwrap()),
         ("chat.example.com", "Chat.Example.com:8080")
     );
-    assert_eq!((opening.path.as_str(), opening.query.as_deref()), ("/chat", Some("room=1")));
+    assert_eq!((opening.requested.path.as_str(), opening.requested.query.as_deref()), ("/chat", Some("room=1")));
     assert_eq!(opening.subprotocols, ["chat", "superchat"]);
 }
 
@@ -104,7 +104,7 @@ fn a_host_has_one_spelling() {
     for (host, expected) in
         [("CHAT.example.COM.", "chat.example.com"), ("[0:0::1]:9000", "[::1]"), ("a_b-c:1", "a_b-c")]
     {
-        assert_eq!(opening(&instead("Host", &format!("Host: {host}"))).host, expected);
+        assert_eq!(opening(&instead("Host", &format!("Host: {host}"))).requested.host, expected);
     }
 }
 
@@ -211,9 +211,9 @@ proptest! {
     fn no_head_gets_past_the_check_without_a_host_that_can_be_read_again(host in ".{0,12}", path in "[!-~]{0,12}") {
         let request = instead("Host", &format!("Host: {host}")).replace("/chat?room=1", &path);
         if let (_, Some(Ok(opening))) = answer(&request) {
-            let again = Authority::parse(&opening.host).expect("a checked host is a host");
-            assert_eq!(again, Authority { host: opening.host.clone(), port: None });
-            assert!(opening.path.starts_with('/'));
+            let again = Authority::parse(&opening.requested.host).expect("a checked host is a host");
+            assert_eq!(again, Authority { host: opening.requested.host.clone(), port: None });
+            assert!(opening.requested.path.starts_with('/'));
         }
     }
 

@@ -1,7 +1,11 @@
 //! What one route counts.
 
+use std::time::Duration;
+
+use ::http::StatusCode;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
+use super::http::HttpFamilies;
 use crate::message::Direction;
 
 /// The counters of one route.
@@ -27,6 +31,7 @@ pub struct RouteMetrics {
     pub(super) closes_total: IntCounterVec,
     pub(super) handshakes_total: IntCounterVec,
     pub(super) auth_requests_total: IntCounterVec,
+    pub(super) http: HttpFamilies,
 }
 
 impl RouteMetrics {
@@ -45,6 +50,11 @@ impl RouteMetrics {
     /// Counts a question to the service of `auth_request`: `asked`, or `cached`.
     pub fn auth_request(&self, result: &'static str) {
         self.auth_requests_total.with_label_values(&[self.route.as_str(), result]).inc();
+    }
+
+    /// Counts a request that opens no WebSocket, by what its client was answered; `None`: nothing.
+    pub fn http_request(&self, status: Option<StatusCode>, taken: Duration) {
+        self.http.count(&self.route, status, taken);
     }
 
     /// Counts an answered opening request.
