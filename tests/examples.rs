@@ -7,7 +7,7 @@ use std::{
     process::{ChildStdin, Command, Stdio},
 };
 
-use crate::support::{Gateway, SOON, Setup, guest, process::Process, until, wire::Wire};
+use crate::support::{Gateway, SOON, Setup, guest, http, process::Process, until, wire::Wire};
 
 fn examples() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
