@@ -15,6 +15,18 @@ fn examples() -> Vec<PathBuf> {
     entries.filter(|path| path.join("wsgate.toml").exists()).collect()
 }
 
+fn copy_folder(setup: &Setup, from: &Path, to: &Path) {
+    fs::create_dir_all(setup.path(to.to_str().unwrap())).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let place = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy_folder(setup, &path, &place),
+            false => setup.publish(place.to_str().unwrap(), &fs::read(&path).unwrap()),
+        }
+    }
+}
+
 /// Copies an example with the built filters where `make filters` puts them. Fixed ports become free ones.
 fn copied(example: &Path) -> (Setup, PathBuf) {
     let setup = Setup::new().guest("filters/compiled/redact.wasm", "redact");
@@ -23,15 +35,7 @@ fn copied(example: &Path) -> (Setup, PathBuf) {
     }
     let name = example.file_name().unwrap().to_str().unwrap();
     let copy = PathBuf::from("examples").join(name);
-    for entry in fs::read_dir(example).unwrap() {
-        let path = entry.unwrap().path();
-        let relative = copy.join(path.file_name().unwrap());
-        if path.is_dir() {
-            fs::create_dir_all(setup.path(relative.to_str().unwrap())).unwrap();
-        } else {
-            setup.publish(relative.to_str().unwrap(), &fs::read(&path).unwrap());
-        }
-    }
+    copy_folder(&setup, example, &copy);
     let config = copy.join("wsgate.toml");
     let config = config.to_str().unwrap();
     let text = fs::read_to_string(setup.path(config)).unwrap();

@@ -32,7 +32,7 @@ fn forward(upstream: &HandMade, more: &str) -> Gateway {
 
 /// An upstream that answers every request so, and keeps its heads.
 fn answering(answer: &'static [u8]) -> (HandMade, mpsc::Receiver<String>) {
-    let (heads, seen) = mpsc::channel();
+    let (heads, seen) = mpsc::sync_channel(64);
     let upstream = HandMade::start(move |mut wire| {
         while let Some(head) = wire.head() {
             let _ = heads.send(head);
@@ -115,8 +115,8 @@ fn headers_are_kept_clean() {
 
 #[test]
 fn each_event_passes_at_once_and_a_client_that_leaves_takes_the_request_along() {
-    let (go, next) = mpsc::channel::<()>();
-    let (gone, left) = mpsc::channel();
+    let (go, next) = mpsc::sync_channel::<()>(64);
+    let (gone, left) = mpsc::sync_channel(64);
     let (next, gone) = (std::sync::Mutex::new(next), std::sync::Mutex::new(gone));
     let upstream = HandMade::start(move |mut wire| {
         wire.head();
@@ -140,7 +140,7 @@ fn each_event_passes_at_once_and_a_client_that_leaves_takes_the_request_along() 
 
 #[test]
 fn announced_trailers_pass_both_ways_but_none_that_the_gateway_sets() {
-    let (bodies, seen) = mpsc::channel();
+    let (bodies, seen) = mpsc::sync_channel(64);
     let upstream = HandMade::start(move |mut wire| {
         let head = wire.head().unwrap();
         bodies.send(format!("{head}\r\n{}", wire.until("0\r\n", "\r\n\r\n"))).unwrap();
@@ -218,7 +218,7 @@ fn what_two_servers_could_read_differently_is_refused_and_not_a_byte_goes_on() {
 
 #[test]
 fn bodies_are_bounded_in_size_and_time() {
-    let (ended, upstream_saw) = mpsc::channel();
+    let (ended, upstream_saw) = mpsc::sync_channel(64);
     let upstream = HandMade::start(move |mut wire| {
         wire.head();
         let _ = ended.send(wire.rest());
@@ -288,7 +288,7 @@ fn pages_of_other_origins_are_refused() {
 
 #[test]
 fn tokens_count_here_too_and_end_what_streams() {
-    let (heads, seen) = mpsc::channel();
+    let (heads, seen) = mpsc::sync_channel(64);
     let upstream = HandMade::start(move |mut wire| {
         heads.send(wire.head().unwrap()).unwrap();
         wire.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -333,8 +333,8 @@ fn filters_that_refuse_openings_refuse_these_requests() {
 
 #[test]
 fn requests_count_against_the_limits() {
-    let (hold, held) = mpsc::channel::<()>();
-    let (heads, seen) = mpsc::channel();
+    let (hold, held) = mpsc::sync_channel::<()>(64);
+    let (heads, seen) = mpsc::sync_channel(64);
     let held = std::sync::Mutex::new(held);
     let upstream = HandMade::start(move |mut wire| {
         while let Some(head) = wire.head() {
@@ -356,7 +356,7 @@ fn requests_count_against_the_limits() {
 
 #[test]
 fn a_drain_lets_requests_come_to_their_end() {
-    let (hold, held) = mpsc::channel::<()>();
+    let (hold, held) = mpsc::sync_channel::<()>(64);
     let held = std::sync::Mutex::new(held);
     let upstream = HandMade::start(move |mut wire| {
         wire.head();

@@ -30,6 +30,7 @@ mod folder;
 mod generations;
 mod http_calls;
 mod http_forward;
+mod interop;
 mod isolation;
 mod javascript;
 mod languages;

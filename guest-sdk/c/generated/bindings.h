@@ -103,7 +103,7 @@ typedef struct wsgate_filter_types_handshake_t {
   // What follows the `?`, where there is one, as the client sent it.
   bindings_option_string_t   query;
   // In the order of the request; a name that came twice is here twice. Without those of the hop (RFC 9110,
-  // section 7.6.1).
+  // section 7.6.1). Of a request that opens no WebSocket, which a route may have forwarded, the first is `:method`.
   wsgate_filter_types_list_header_t   headers;
   // The subprotocols that the client offers, in its order of preference (RFC 6455, section 1.9).
   bindings_list_string_t   subprotocols;
