@@ -98,10 +98,10 @@ async fn read_v2(stream: &mut TcpStream, mut header: Vec<u8>) -> Result<Sender, 
 }
 
 fn parse_v1(header: &[u8]) -> Result<Sender, ProxyHeaderError> {
-    // The library takes a carriage return for a space, and a sign before a port.
-    let line = header.strip_suffix(b"\r\n").unwrap_or_default();
+    // The library takes a carriage return for a space, a space for one, and a sign before a port.
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b" .:".contains(byte);
-    if !line.starts_with(b"PROXY UNKNOWN") && !line.iter().all(plain) {
+    let well_formed = |line: &[u8]| line.starts_with(b"PROXY UNKNOWN") || line.iter().all(plain);
+    if !header.strip_suffix(b"\r\n").is_some_and(well_formed) {
         return Err(ProxyHeaderError::Malformed("its line has what no address and no port has".to_owned()));
     }
     let header = v1::Header::try_from(header).map_err(|error| ProxyHeaderError::Malformed(error.to_string()))?;

@@ -83,6 +83,7 @@ fn what_is_no_header_is_refused() {
         (long.into_bytes(), "proxy_header_malformed"),
         (b"PROXY TCP4\r192.0.2.1 127.0.0.1 1 2\r\n".to_vec(), "proxy_header_malformed"),
         (b"PROXY TCP4 192.0.2.1 127.0.0.1 +1 2\r\n".to_vec(), "proxy_header_malformed"),
+        (b"PROXY TCP6 2001:d::1 ::1 7 17 \n".to_vec(), "proxy_header_malformed"),
         (v2(0x21, 0x10, V4), "proxy_header_malformed"),
         (v2(0x21, 0x01, &[]), "proxy_header_malformed"),
         (v2(0x11, 0x11, V4), "proxy_header_malformed"),
