@@ -109,7 +109,7 @@ wasm-target: # rustup where it is; without it the target has to be there already
 	@test -d "$$(rustc --print sysroot)/lib/rustlib/$(GUEST_TARGET)" || rustup target add $(GUEST_TARGET)
 
 .PHONY: test
-test: lint guests js-compiler test-tools ## Run everything: lint, guests, third-party peers, every test
+test: lint guests js-compiler test-tools fuzz-check ## Run everything: lint, guests, third-party peers, every test
 	$(JS_CARGO) test --locked --release --manifest-path $(JS_COMPILER)
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --locked --release --workspace; \
@@ -131,7 +131,7 @@ lint: ## Check the format, clippy, and the dependencies where cargo-deny is inst
 audit: ## Check the advisories too (needs cargo-deny and the network)
 	$(CARGO) deny check
 
-# mosquitto comes with the system: `apt-get install mosquitto` (.ci/run does it).
+# mosquitto and Chromium come with the system: `apt-get install mosquitto chromium` (.ci/run does it).
 .PHONY: test-tools
 test-tools: $(TOOLS)/python/installed $(TOOLS)/node/installed ## Install the third-party peers: Python websockets, kosoku, npm ws, mqtt, …
 
@@ -158,6 +158,15 @@ $(LANGUAGE_NODE)/installed: tests/support/languages/package.json
 	@cp $< $(@D)
 	npm install --prefix $(@D) --no-package-lock --no-audit --no-fund --silent
 	@touch $@
+
+# A workspace of its own, without the engine; see fuzz/src/lib.rs.
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for two minutes (needs cargo-fuzz and a nightly toolchain); docs/security.md
+	fuzz/run.sh
+
+.PHONY: fuzz-check
+fuzz-check: ## Check what is fuzzed on its seeds and what is near to them
+	CARGO_TARGET_DIR=$(TARGET_DIR)/fuzz-check $(CARGO) test --locked --release --quiet --manifest-path fuzz/Cargo.toml --test seeds
 
 .PHONY: bench
 bench: ## Measure this gateway beside its peers; docs/performance.md says how to read it

@@ -213,7 +213,9 @@ fn configuration(arguments: RunArguments) -> Result<(Config, Vec<Warning>), Conf
         (None, upstream) => {
             // clap asks for one of the two.
             let upstream = upstream.unwrap_or_default();
-            Ok((Config::for_upstream(&upstream, listen, admin, &filter)?, Vec::new()))
+            let config = Config::for_upstream(&upstream, listen, admin, &filter)?;
+            let warnings = config.warnings_for_upstream();
+            Ok((config, warnings))
         }
     }
 }

@@ -10,6 +10,7 @@ mod steps;
 mod forwarded;
 mod identity;
 mod origin;
+mod parser;
 mod auth_request;
 mod plain;
 mod standing;
@@ -25,7 +26,7 @@ use std::{
 
 use http::{HeaderMap, Method, Request, Response, header, request::Parts};
 use hyper::{body::Incoming, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::{sync::watch, time::Instant};
 use tracing::field::display;
 
@@ -37,6 +38,7 @@ use self::{
     forwarded::Source,
     headers::{content_length, end_to_end, for_filters, switching_protocols, to_upstream},
     origin::Origin,
+    parser::parser,
     plain::IdleUpstreams,
     refusal::{HandshakeResult, Refusal},
     request::Opening,
@@ -56,12 +58,6 @@ use crate::{
     upstream::{self, Established, UpstreamRequest},
 };
 
-/// A client whose request head takes longer is left without an answer.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A request with more headers is answered 431.
-const MAX_HEADERS: usize = 100;
-/// A longer request head is answered 431.
-const MAX_HEAD_BYTES: usize = 16 << 10;
 /// While the gateway drains, a connection without a request is kept so long: its request may be on the way, and is
 /// answered then.
 const LAST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -129,13 +125,7 @@ pub async fn serve<H: 'static>(context: Rc<Context>, transport: Transport, visit
         };
         async move { Ok::<_, Infallible>(handshake.answer(request).await) }
     });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades();
+    let connection = parser().serve_connection(TokioIo::new(socket), service).with_upgrades();
     let connection = async {
         let mut connection = std::pin::pin!(connection);
         tokio::select! {

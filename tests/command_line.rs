@@ -148,3 +148,12 @@ fn copy_folder(from: &Path, to: &Path) {
         }
     }
 }
+
+#[test]
+fn an_open_listener_without_a_configuration_is_warned_of() {
+    for (listen, warned) in [("127.0.0.1:0", false), ("0.0.0.0:0", true)] {
+        let arguments = ["--upstream", "ws://127.0.0.1:1", "--listen", listen, "--admin", "127.0.0.1:0"];
+        let gateway = Setup::new().start_with(&arguments);
+        assert_eq!(gateway.log().contains("clients need no token"), warned, "{}", gateway.log());
+    }
+}

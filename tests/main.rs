@@ -9,6 +9,7 @@ mod admin_tokens;
 mod auth_request;
 mod autobahn;
 mod balancing;
+mod browsers;
 mod candidates;
 mod closes;
 mod code_cache;

@@ -6,16 +6,19 @@ use std::{
     net::TcpStream,
     os::unix::fs::symlink,
     process::Command,
+    sync::Arc,
     time::{Duration, Instant},
 };
+
+use rustls::ClientConfig;
 
 use crate::support::{
     Gateway, SOON, Setup, http,
     peer::{LIBRARIES, PeerClient},
     tls::{Authority, Pair, TlsClient, VERSIONS},
     until,
-    upstream::ECHO,
-    wire::{Wire, request},
+    upstream::{ECHO, HandMade, route_to},
+    wire::{BINARY, Wire, request},
 };
 
 const LISTENER: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
@@ -315,4 +318,59 @@ fn idle_connections_over_tls_cost_little_memory() {
     assert!(each < 64.0, "{each} KiB");
     drop(clients);
     gateway.wait_empty();
+}
+
+#[test]
+fn another_client_ca_alone_decides_about_new_connections() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let setup = Setup::new();
+    put(&setup, &first.issue("gateway"));
+    setup.publish("tls/ca.pem", first.pem().as_bytes());
+    let gateway = setup.start(&format!("{LISTENER}{MUTUAL}{ECHO}"));
+    for version in VERSIONS {
+        let (of_first, of_second) = (first.issue("device"), second.issue("device"));
+        // One configuration has its session tickets: what was let in once must not come back by one.
+        let (old, new) = (first.trusting(version, Some(&of_first)), first.trusting(version, Some(&of_second)));
+        let gets_in = |config: &Arc<ClientConfig>| TlsClient::open(gateway.address(), Arc::clone(config), "/echo");
+        gateway.folder().publish("tls/ca.pem", first.pem().as_bytes());
+        until("the first authority counts", SOON, || gets_in(&old).is_ok());
+        let mut open = gets_in(&old).unwrap();
+        assert!(gets_in(&new).is_err());
+        gateway.folder().publish("tls/ca.pem", second.pem().as_bytes());
+        until("the second authority counts", SOON, || gets_in(&new).is_ok());
+        assert!(gets_in(&old).is_err());
+        open.echoes("still here");
+    }
+    assert_eq!(gateway.metrics().sum(RELOADS, &[("result", "error")]), 0.0);
+}
+
+#[test]
+fn a_client_behind_tls_that_takes_nothing_is_closed_at_send_timeout_and_holds_no_more_than_its_queue() {
+    let upstream = HandMade::start(|mut wire| {
+        wire.accept("");
+        while wire.send(BINARY, &[0; 65_536]) {}
+    });
+    let authority = Authority::new();
+    let setup = Setup::new();
+    put(&setup, &authority.issue("gateway"));
+    let limits = "send_timeout = \"2s\"\nupstream_max_payload = \"1MiB\"\nqueue_max_size = \"1MiB\"";
+    let gateway = setup.start(&format!("{LISTENER}{TLS}{}\n{limits}", route_to(&upstream.url())));
+    for version in VERSIONS {
+        let (before, closed) = (gateway.rss_kib(), gateway.metrics().sum("wsgate_closes_total", &[]));
+        let clients: Vec<TlsClient> = (0..20)
+            .map(|_| TlsClient::open(gateway.address(), authority.trusting(version, None), "/").unwrap())
+            .collect();
+        let opened = Instant::now();
+        let mut most = before;
+        until("all are closed", SOON, || {
+            most = most.max(gateway.rss_kib());
+            gateway.metrics().sum("wsgate_closes_total", &[]) >= closed + 20.0
+        });
+        assert!(opened.elapsed() > Duration::from_millis(1500), "closed after {:?}", opened.elapsed());
+        // The queue, one message above it, and buffers of the sockets' and of TLS: 2 MiB each at the most.
+        assert!(most - before < 20 * 2048, "{} KiB more than before", most - before);
+        drop(clients);
+    }
+    assert_eq!(gateway.metrics().sum("wsgate_closes_total", &[("code", "1008"), ("by", "gateway")]), 40.0);
+    gateway.wait_metric("wsgate_upstream_connections", &[], 0.0);
 }

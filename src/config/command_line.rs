@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 use super::{
     Config, absolute,
     check::{A_FILTER_NAME, check_loopback, is_filter_name, parse_endpoint},
-    error::{ConfigError, ConfigErrors},
+    error::{ConfigError, ConfigErrors, Warning},
     filter_file::{A_FILTER_FILE, is_filter_file},
     pattern::PathPattern,
     types::{Admin, ChainSource, Filter, HeaderEdits, Listener, Log, Route, Server, SessionLimits, Target, Upstream},
@@ -68,6 +68,23 @@ impl Config {
             }),
             Ok(_) | Err(_) => Err(ConfigErrors::new("wsgate run", errors)),
         }
+    }
+
+    /// What looks wrong with a configuration by [`Config::for_upstream`]: as of a configured one, that anybody may use it.
+    #[must_use]
+    pub fn warnings_for_upstream(&self) -> Vec<Warning> {
+        let open = self.listeners.iter().filter(|listener| check_loopback(listener.address).is_err());
+        let warning = |listener: &Listener| Warning {
+            file: "--listen".to_owned(),
+            position: None,
+            key: None,
+            message: format!(
+                "clients need no token, and the listener {} is not for this machine alone; a configuration file can \
+                 name a [jwt.*] table in auth",
+                listener.address
+            ),
+        };
+        open.map(warning).collect()
     }
 }
 

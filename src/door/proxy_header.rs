@@ -98,6 +98,12 @@ async fn read_v2(stream: &mut TcpStream, mut header: Vec<u8>) -> Result<Sender, 
 }
 
 fn parse_v1(header: &[u8]) -> Result<Sender, ProxyHeaderError> {
+    // The library takes a carriage return for a space, a space for one, and a sign before a port.
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b" .:".contains(byte);
+    let well_formed = |line: &[u8]| line.starts_with(b"PROXY UNKNOWN") || line.iter().all(plain);
+    if !header.strip_suffix(b"\r\n").is_some_and(well_formed) {
+        return Err(ProxyHeaderError::Malformed("its line has what no address and no port has".to_owned()));
+    }
     let header = v1::Header::try_from(header).map_err(|error| ProxyHeaderError::Malformed(error.to_string()))?;
     Ok(match header.addresses {
         v1::Addresses::Unknown => Sender::Itself,
@@ -113,7 +119,13 @@ fn parse_v2(header: &[u8]) -> Result<Sender, ProxyHeaderError> {
         (v2::Command::Proxy, v2::Protocol::Datagram) => {
             return Err(ProxyHeaderError::Malformed("it speaks of datagrams".to_owned()));
         }
-        (v2::Command::Proxy, v2::Protocol::Stream | v2::Protocol::Unspecified) => {}
+        (v2::Command::Proxy, protocol @ (v2::Protocol::Stream | v2::Protocol::Unspecified)) => {
+            // The specification: what it does not list must be rejected.
+            let no_family = header.address_family() == v2::AddressFamily::Unspecified;
+            if no_family != (protocol == v2::Protocol::Unspecified) {
+                return Err(ProxyHeaderError::Malformed("its family and its protocol do not go together".to_owned()));
+            }
+        }
     }
     Ok(match header.addresses {
         v2::Addresses::Unspecified | v2::Addresses::Unix(_) => Sender::Itself,
