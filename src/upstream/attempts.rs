@@ -342,3 +342,29 @@ pub(super) fn is_our_own(error: &io::Error) -> bool {
     let own = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
     own.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_are_a_fifth_of_what_is_under_way_and_ten_in_any_case() {
+        let under_way = UnderWay::default();
+        let most = |requests: usize| {
+            let _requests: Vec<_> = (0..requests).map(|_| Counted::new(&under_way.requests)).collect();
+            let mut retries = Vec::new();
+            while let Some(retry) = under_way.retry() {
+                retries.push(retry);
+            }
+            retries.len()
+        };
+        assert_eq!([0, 10, 50, 100, 1000].map(most), [10, 10, 10, 20, 200]);
+        assert_eq!(under_way.retries.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_is_lacking_here_is_no_fault_of_the_endpoint() {
+        assert!(is_our_own(&Errno::MFILE.into()) && is_our_own(&Errno::ADDRNOTAVAIL.into()));
+        assert!(!is_our_own(&Errno::CONNREFUSED.into()) && !is_our_own(&io::Error::other("x")));
+    }
+}

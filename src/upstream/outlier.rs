@@ -1,6 +1,9 @@
 //! Endpoints that fail connections are ejected for a while.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -27,7 +30,7 @@ impl Upstream {
 
     /// One at a time: two that fail together must not both be the last but one.
     fn eject(&self, endpoint: &Endpoint, detection: OutlierDetection, now: Instant) {
-        let _one_at_a_time = self.ejecting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one_at_a_time = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
         let set = self.set.load();
         let others = || set.endpoints.iter().filter(|other| other.label != endpoint.label);
         let ejected = others().filter(|other| other.state.standing().is_ejected(now)).count();
@@ -45,11 +48,13 @@ impl Upstream {
         tracing::warn!(upstream, endpoint = endpoint_label, ejected_ms, error, "an endpoint is ejected");
         if let Some(runtime) = self.runtime.get() {
             // For the metric: everything else reads the clock.
-            let state = std::sync::Arc::clone(&endpoint.state);
+            let state = Arc::downgrade(&endpoint.state);
             runtime.spawn(async move {
                 tokio::time::sleep_until(now + ejected_for).await;
-                state.change(Instant::now(), |_| {});
-                tracing::info!(endpoint = state.label(), "an ejection is over");
+                if let Some(state) = state.upgrade() {
+                    state.change(Instant::now(), |_| {});
+                    tracing::info!(endpoint = state.label(), "an ejection is over");
+                }
             });
         }
     }

@@ -36,9 +36,14 @@ fn srv(priority: u16, weight: u16, port: u16, target: &'static str) -> RData<'st
 
 /// A server that knows a zone; `cut`: by UDP it answers that there is more than fits. An empty zone is one that is away.
 async fn dns(zone: &Zone, cut: bool) -> SocketAddr {
-    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (udp, tcp) = loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        // Somebody may have the port for TCP.
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+            break (udp, tcp);
+        }
+    };
     let address = udp.local_addr().unwrap();
-    let tcp = TcpListener::bind(address).await.unwrap();
     let by_tcp = Arc::clone(zone);
     tokio::spawn(async move {
         loop {

@@ -71,6 +71,35 @@ fn an_endpoint_that_cannot_serve_now_or_breaks_off_is_passed_over() {
 }
 
 #[test]
+fn an_endpoint_that_does_not_answer_is_left_for_another_after_its_share_of_the_time() {
+    run(async {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (good, _served) = serve(|head| good_101(head).into()).await;
+        let mut config = configured(vec![endpoint(silent.local_addr().unwrap()), endpoint(good)]);
+        config.per_try_timeout = Duration::from_millis(50);
+        let upstreams = plain(config);
+        upstreams.dial("chat", request(&[]), soon()).await.unwrap();
+        let failures: Vec<_> =
+            upstreams.status()[0].endpoints.iter().map(|endpoint| endpoint.consecutive_failures).collect();
+        assert_eq!(failures, [1, 0]);
+    });
+}
+
+#[test]
+fn no_more_attempts_are_made_than_configured() {
+    run(async {
+        let addresses = [refusing().await, refusing().await, refusing().await, refusing().await];
+        let mut config = configured(addresses.map(endpoint).into());
+        config.retries = 1;
+        let upstreams = plain(config);
+        let result = upstreams.dial("chat", request(&[]), soon()).await;
+        assert!(matches!(result, Err(DialError::Connect { .. })), "{result:?}");
+        let asked = upstreams.status()[0].endpoints.iter().filter(|endpoint| endpoint.consecutive_failures > 0).count();
+        assert_eq!(asked, 2);
+    });
+}
+
+#[test]
 fn where_all_refuse_each_was_tried_once_and_the_last_is_named() {
     run(async {
         let (one, two) = (refusing().await, refusing().await);
