@@ -2,6 +2,7 @@
 
 mod admin;
 mod auth_request;
+mod dialling;
 mod jwt;
 mod limits;
 mod listener;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use admin::{Admin, AdminToken, Role};
 pub use auth_request::{AuthRequest, AuthRequestCache};
+pub use dialling::{ClientCertificate, UpstreamTls};
 pub use jwt::{Jwt, KeySource, TokenSource};
 pub use limits::{ConnectionLimits, LimitAction, LimitBy, RateLimit, RouteLimits};
 pub use listener::{Listener, ListenerTls, TrustedProxies};

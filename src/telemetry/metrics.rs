@@ -4,6 +4,7 @@
 mod limit;
 mod route;
 mod auth;
+mod dialling;
 mod door;
 mod reloads;
 mod store;
@@ -17,13 +18,14 @@ use prometheus::{
 };
 
 pub use auth::{AuthFamilies, KeyMetrics, RevocationMetrics};
+pub use dialling::{SpareMetrics, UpstreamTlsMetrics};
 pub use door::DoorMetrics;
 pub use limit::LimitMetrics;
 pub use route::{DirectionMetrics, RouteMetrics};
 pub use store::StoreMetrics;
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
-use self::{door::DoorFamilies, store::StoreFamilies, upstream::UpstreamFamilies};
+use self::{dialling::DiallingFamilies, door::DoorFamilies, store::StoreFamilies, upstream::UpstreamFamilies};
 use crate::message::{Direction, Kind};
 pub use reloads::ReloadMetrics;
 
@@ -71,6 +73,7 @@ pub struct Metrics {
     /// Of tokens.
     pub auth: AuthFamilies,
     doors: DoorFamilies,
+    dialling: DiallingFamilies,
     /// Of configurations.
     pub reloads: ReloadMetrics,
     /// Log lines that were not written because nobody read them in time.
@@ -203,6 +206,7 @@ impl Metrics {
             stores: StoreFamilies::register(r)?,
             auth: AuthFamilies::register(r)?,
             doors: DoorFamilies::register(r)?,
+            dialling: DiallingFamilies::register(r)?,
             reloads: ReloadMetrics::new(r)?,
             log_lines_dropped_total: registered(
                 r,
@@ -277,6 +281,18 @@ impl Metrics {
     #[must_use]
     pub fn endpoint(&self, upstream: &str, endpoint: &str) -> EndpointMetrics {
         self.upstreams.endpoint(upstream, endpoint)
+    }
+
+    /// What an endpoint's spare connections come to.
+    #[must_use]
+    pub fn spares(&self, upstream: &str, endpoint: &str) -> SpareMetrics {
+        self.dialling.spares(upstream, endpoint)
+    }
+
+    /// What the files of an upstream's TLS count.
+    #[must_use]
+    pub fn upstream_tls(&self, upstream: &str) -> UpstreamTlsMetrics {
+        self.dialling.tls(upstream)
     }
 
     /// Counts machine code that was wanted for a component: `compiled`, `cached` or `error`.
