@@ -17,6 +17,7 @@ mod compilation;
 mod configuration;
 mod deadlines;
 mod descriptors;
+mod dialling;
 mod drain;
 mod examples;
 mod fairness;
