@@ -26,6 +26,7 @@ use crate::{
     gateway::{self, GatewayError},
     http_head::{is_of_the_connection, is_token},
     telemetry::{logs, metrics::Metrics},
+    upstream::UpstreamsError,
 };
 
 /// The configuration is wrong (`EX_CONFIG` of sysexits.h).
@@ -195,7 +196,9 @@ fn run(arguments: RunArguments) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(
-            error @ (GatewayError::Configured(ConfiguredError::Keys(_))
+            error @ (GatewayError::Configured(
+                ConfiguredError::Keys(_) | ConfiguredError::Upstreams(UpstreamsError::Certificate { .. }),
+            )
             | GatewayError::AdminToken(_)
             | GatewayError::Certificate(_)),
         ) => {

@@ -33,10 +33,10 @@ pub use error::{ConfigError, ConfigErrors, Position, Warning};
 pub use filter_file::{filter_file, is_filter_file, is_script, twin};
 pub use types::{
     Admin, AdminToken, AffinityCookie, Allow, AuthRequest, AuthRequestCache, Balance, Candidate, ChainSource,
-    ConnectionLimits, Endpoint, FailurePolicy, Filter, HashOn, HeaderEdits, HealthCheck, HostHeader, HttpFilters,
-    HttpForward, HttpMode, Isolation, Jwt, KeySource, LimitAction, LimitBy, Listener, ListenerTls, Log, LogFormat,
-    OnReload, OnStateLoss, OutlierDetection, Overflow, Probe, PushOverflow, RateLimit, Role, Route, RouteLimits,
-    Server, SessionLimits, Store, Target, TokenSource, TrustedProxies, Upstream,
+    ClientCertificate, ConnectionLimits, Endpoint, FailurePolicy, Filter, HashOn, HeaderEdits, HealthCheck, HostHeader,
+    HttpFilters, HttpForward, HttpMode, Isolation, Jwt, KeySource, LimitAction, LimitBy, Listener, ListenerTls, Log,
+    LogFormat, OnReload, OnStateLoss, OutlierDetection, Overflow, Probe, PushOverflow, RateLimit, Role, Route,
+    RouteLimits, Server, SessionLimits, Store, Target, TokenSource, TrustedProxies, Upstream, UpstreamTls,
 };
 
 use document::Document;

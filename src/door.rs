@@ -2,13 +2,11 @@
 //! where the listener has it. Who stands there afterwards is a [`Visitor`].
 
 mod certificate;
-mod pem;
 mod proxy_header;
 mod subject;
 mod tls;
-mod watch;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
 use thiserror::Error;
@@ -19,17 +17,18 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use self::{
-    certificate::Certificate,
+    certificate::{Certificate, Shown},
     proxy_header::{ProxyHeaderError, Sender},
     tls::TlsFailure,
 };
-pub use self::{certificate::CertificateError, watch::watch};
+pub use crate::tls_files::CertificateError;
 use crate::{
     config::{self, Config, TrustedProxies},
     telemetry::{
         allowance::Allowance,
         metrics::{DoorMetrics, Metrics},
     },
+    tls_files::{self, Look},
     transport::{Counted, Transport},
 };
 
@@ -57,6 +56,15 @@ pub struct Door {
     metrics: DoorMetrics,
     /// Anybody can fail as often as they like.
     lines: Allowance,
+}
+
+/// Watches the certificates of these doors for as long as there is one. Nothing is started where none has any.
+///
+/// # Errors
+/// The thread cannot be made.
+pub fn watch(doors: &[Arc<Door>]) -> io::Result<()> {
+    let certificates = doors.iter().filter_map(|door| door.certificate.clone());
+    tls_files::watch(certificates.map(|certificate| Arc::downgrade(&(certificate as Arc<dyn Look>))).collect())
 }
 
 /// Why a connection was closed at the door.
@@ -87,7 +95,7 @@ impl Door {
     /// Certificate, key or client CAs cannot be used.
     pub fn new(name: &str, listener: &config::Listener, metrics: &Metrics) -> Result<Self, CertificateError> {
         let metrics = metrics.door(name);
-        let certificate = listener.tls.as_ref().map(|files| Certificate::load(files, name, &metrics)).transpose()?;
+        let certificate = listener.tls.as_ref().map(|files| Shown::load(files, name, &metrics)).transpose()?;
         Ok(Self {
             proxy_protocol: listener.proxy_protocol,
             trusted_proxies: Arc::new(listener.trusted_proxies.clone()),
@@ -153,7 +161,7 @@ impl Door {
         }
         match &self.certificate {
             None => Ok((Transport::Tcp(stream), visitor)),
-            Some(certificate) => self.shake_hands(certificate.serving(), stream, visitor).await,
+            Some(certificate) => self.shake_hands(Arc::clone(&certificate.serving().config), stream, visitor).await,
         }
     }
 

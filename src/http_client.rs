@@ -240,9 +240,11 @@ impl From<ConnectError> for CallError {
     fn from(error: ConnectError) -> Self {
         match error {
             ConnectError::Timeout(_) => Self::Timeout,
-            ConnectError::Resolve(_) | ConnectError::NoAddress | ConnectError::Tcp(_) | ConnectError::Tls(_) => {
-                Self::Unavailable(with_causes(&error))
-            }
+            ConnectError::Resolve(_)
+            | ConnectError::NoAddress
+            | ConnectError::Tcp(_)
+            | ConnectError::Unix(_)
+            | ConnectError::Tls(_) => Self::Unavailable(with_causes(&error)),
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod store;
 pub mod http_client;
 pub mod upstream;
 pub mod transport;
+pub mod tls_files;
 pub mod state_dir;
 pub mod secret_file;
 pub mod file_watch;

@@ -1,17 +1,17 @@
-//! A byte stream to a client or an upstream: TCP, with or without TLS.
+//! A byte stream to a client or an upstream: TCP, with or without TLS, or a Unix socket.
 
 mod watched;
 
 use std::{
     io::{self, IoSlice},
-    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
 };
 use tokio_rustls::TlsStream;
 
@@ -24,33 +24,37 @@ pub enum Transport {
     Tcp(TcpStream),
     /// TLS, as client or as server. Boxed: its state is a kilobyte.
     Tls(Box<TlsStream<Counted>>),
+    /// A Unix socket of this machine.
+    Unix(UnixStream),
 }
 
 impl Transport {
-    /// The address at the other end.
-    ///
-    /// # Errors
-    /// The operating system's, when the socket is already gone.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp().peer_addr()
-    }
-
     /// Is it encrypted?
     #[must_use]
     pub fn is_tls(&self) -> bool {
         match self {
-            Self::Tcp(_) => false,
+            Self::Tcp(_) | Self::Unix(_) => false,
             Self::Tls(_) => true,
         }
     }
 
-    /// The TCP socket below.
-    #[must_use]
-    pub fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Tcp(stream) => stream,
-            Self::Tls(stream) => &stream.get_ref().0.stream,
-        }
+    /// The same connection, from now on with the reactor of the runtime that calls. A socket makes the thread that
+    /// registered it wait for its events; on another thread each would be a call across threads.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn moved_here(self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(stream) => Self::Tcp(TcpStream::from_std(stream.into_std()?)?),
+            Self::Tls(mut stream) => {
+                // It cannot be taken out of TLS, so what takes its place is another descriptor of the same socket.
+                let below = &mut stream.get_mut().0.stream;
+                let socket = std::net::TcpStream::from(below.as_fd().try_clone_to_owned()?);
+                *below = TcpStream::from_std(socket)?;
+                Self::Tls(stream)
+            }
+            Self::Unix(stream) => Self::Unix(UnixStream::from_std(stream.into_std()?)?),
+        })
     }
 
     /// Bytes that the socket took below TLS, headers of records included; `None` where whoever writes sees that itself.
@@ -58,8 +62,18 @@ impl Transport {
     #[must_use]
     pub fn tls_bytes_written(&self) -> Option<u64> {
         match self {
-            Self::Tcp(_) => None,
+            Self::Tcp(_) | Self::Unix(_) => None,
             Self::Tls(stream) => Some(stream.get_ref().0.written),
+        }
+    }
+}
+
+impl AsFd for Transport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.get_ref().0.stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
         }
     }
 }
@@ -127,6 +141,7 @@ impl AsyncRead for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -136,6 +151,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -147,6 +163,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -154,6 +171,7 @@ impl AsyncWrite for Transport {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -161,6 +179,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -168,6 +187,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

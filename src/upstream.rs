@@ -11,7 +11,9 @@ mod endpoint;
 mod state;
 mod status;
 mod opening;
+mod spare;
 pub(crate) mod connect;
+pub(crate) mod trust;
 pub(crate) mod roots;
 mod error;
 
@@ -26,7 +28,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use tokio::{runtime::Handle, time::Instant};
 
 use self::{
@@ -35,6 +37,7 @@ use self::{
     endpoint::{AbortOnDrop, Endpoint, Found, Maker},
     names::Named,
     state::States,
+    trust::Trust,
 };
 pub use self::{
     attempts::{Attempts, Chosen, Reached},
@@ -117,15 +120,23 @@ impl Upstreams {
         metrics: &Arc<Metrics>,
         before: Option<&Self>,
     ) -> Result<Self, UpstreamsError> {
-        let needs_tls = upstreams.values().flat_map(|upstream| &upstream.endpoints).any(|endpoint| endpoint.tls);
-        let tls = if needs_tls { roots::native()? } else { roots::trusting(RootCertStore::empty())? };
-        Self::with_tls(upstreams, metrics, &tls, before)
+        Self::trusting(upstreams, metrics, &roots_of(upstreams)?, before)
     }
 
-    fn with_tls(
+    /// Looks at the files that TLS of a configuration's upstreams needs, and dials nothing.
+    ///
+    /// # Errors
+    /// As [`Upstreams::new`].
+    pub fn check(config: &Config, metrics: &Metrics) -> Result<(), UpstreamsError> {
+        let roots = roots_of(&config.upstreams)?;
+        let trust = |(name, upstream): (&String, &config::Upstream)| Trust::new(name, &upstream.tls, &roots, metrics);
+        config.upstreams.iter().try_for_each(|upstream| trust(upstream).map(|_| ()))
+    }
+
+    fn trusting(
         upstreams: &BTreeMap<String, config::Upstream>,
         metrics: &Arc<Metrics>,
-        tls: &Arc<ClientConfig>,
+        roots: &Arc<RootCertStore>,
         before: Option<&Self>,
     ) -> Result<Self, UpstreamsError> {
         let states = before.map_or_else(Arc::default, |before| Arc::clone(&before.states));
@@ -136,8 +147,8 @@ impl Upstreams {
             }
             let maker = Maker {
                 upstream: name.clone(),
-                host_header: config.host_header.clone(),
-                tls: Arc::clone(tls),
+                config: config.clone(),
+                trust: Trust::new(name, &config.tls, roots, metrics)?,
                 metrics: Arc::clone(metrics),
                 states: Arc::clone(&states),
             };
@@ -155,7 +166,10 @@ impl Upstreams {
                 old.stop();
             }
         }
-        self.by_name.values().for_each(|upstream| upstream.start(runtime));
+        let started: Vec<_> = self.by_name.values().filter(|upstream| upstream.start(runtime)).collect();
+        if let Err(error) = trust::watch(started.iter().map(|upstream| &upstream.maker.trust)) {
+            tracing::error!(%error, "certificates for upstreams are not watched: changes to them do not count");
+        }
     }
 
     /// Is there an upstream of this name?
@@ -203,6 +217,15 @@ impl Upstreams {
     }
 }
 
+/// Those of this machine, where an endpoint needs them.
+fn roots_of(upstreams: &BTreeMap<String, config::Upstream>) -> Result<Arc<RootCertStore>, UpstreamsError> {
+    let needs_them = |upstream: &config::Upstream| {
+        upstream.tls.ca.is_none() && upstream.endpoints.iter().any(|endpoint| endpoint.tls)
+    };
+    let needed = upstreams.values().any(needs_them);
+    Ok(Arc::new(if needed { roots::native_roots()? } else { RootCertStore::empty() }))
+}
+
 struct Upstream {
     name: String,
     config: config::Upstream,
@@ -230,7 +253,8 @@ impl Upstream {
         let (mut fixed, mut names) = (Vec::new(), Vec::new());
         for endpoint in &config.endpoints {
             maker.check(endpoint)?;
-            if endpoint.srv || endpoint.host.parse::<std::net::IpAddr>().is_err() {
+            let is_name = endpoint.socket.is_none() && endpoint.host.parse::<std::net::IpAddr>().is_err();
+            if endpoint.srv || is_name {
                 names.push(Named::new(endpoint.clone()));
                 continue;
             }
@@ -288,10 +312,11 @@ impl Upstream {
         self.set.store(Arc::new(EndpointSet::new(endpoints, &self.config)));
     }
 
-    fn start(self: &Arc<Self>, runtime: &Handle) {
+    /// False where it runs already.
+    fn start(self: &Arc<Self>, runtime: &Handle) -> bool {
         if self.runtime.set(runtime.clone()).is_err() {
             // It is the same as before.
-            return;
+            return false;
         }
         self.set.load().endpoints.iter().for_each(|endpoint| self.watch(endpoint, runtime));
         let mut lookups = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
@@ -299,23 +324,29 @@ impl Upstream {
             let task = runtime.spawn(names::keep_resolved(Arc::downgrade(self), index));
             lookups.push(AbortOnDrop(task.abort_handle()));
         }
+        true
     }
 
     fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         self.lookups.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.set.load().endpoints.iter().for_each(|endpoint| endpoint.check(None));
+        self.set.load().endpoints.iter().for_each(|endpoint| {
+            endpoint.check(None);
+            endpoint.dialler.stop();
+        });
     }
 
-    /// Has an endpoint checked, if that is configured and not so already.
+    /// Has an endpoint checked, and connections to it dialled ahead, if that is configured and not so already.
     fn watch(&self, endpoint: &Arc<Endpoint>, runtime: &Handle) {
+        if !self.stopped.load(Ordering::Relaxed) {
+            endpoint.dialler.start(runtime);
+        }
         if self.stopped.load(Ordering::Relaxed) || endpoint.is_checked() {
             return;
         }
         match &self.config.health_check {
             Some(check) => {
-                let (name, connect_timeout) = (self.name.clone(), self.config.connect_timeout);
-                let checks = health::keep_checking(Arc::downgrade(endpoint), name, check.clone(), connect_timeout);
+                let checks = health::keep_checking(Arc::downgrade(endpoint), self.name.clone(), check.clone());
                 endpoint.check(Some(AbortOnDrop(runtime.spawn(checks).abort_handle())));
             }
             // What checks of an earlier configuration said is over.

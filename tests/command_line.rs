@@ -122,8 +122,14 @@ fn every_valid_configuration_of_the_tests_passes_check_and_no_invalid_one_does()
     let (authority, tls) = (Authority::new(), valid.join("tls"));
     let pair = authority.issue("full");
     fs::create_dir(&tls).unwrap();
-    for (name, pem) in [("cert.pem", &pair.certificate), ("key.pem", &pair.key), ("clients.pem", &authority.pem())] {
-        fs::write(tls.join(name), pem).unwrap();
+    for name in ["cert.pem", "client.pem"] {
+        fs::write(tls.join(name), &pair.certificate).unwrap();
+    }
+    for name in ["key.pem", "client.key"] {
+        fs::write(tls.join(name), &pair.key).unwrap();
+    }
+    for name in ["clients.pem", "ca.pem"] {
+        fs::write(tls.join(name), authority.pem()).unwrap();
     }
     for (folder, code) in [("valid", 0), ("invalid", 78)] {
         let folder = copy.path().join(folder);

@@ -18,6 +18,7 @@ mod compilation;
 mod configuration;
 mod deadlines;
 mod descriptors;
+mod dialling;
 mod drain;
 mod drain_orders;
 mod drain_under_load;

@@ -13,6 +13,7 @@ pub(crate) mod load;
 mod metrics;
 pub(crate) mod peer;
 pub(crate) mod process;
+pub(crate) mod served;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 mod wait;

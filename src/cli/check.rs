@@ -25,6 +25,7 @@ use crate::{
     door::Door,
     filter::check_scripts,
     telemetry::metrics::Metrics,
+    upstream::Upstreams,
 };
 
 #[derive(Args, Debug)]
@@ -76,12 +77,13 @@ pub(super) fn main(arguments: CheckArguments) -> ExitCode {
     }
 }
 
-/// Keys and tokens in files.
+/// Keys, tokens and certificates of upstreams in files.
 fn keys_fit(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     let metrics = Metrics::new()?;
     let revocations = Arc::new(Revocations::in_memory(metrics.auth.revocations()));
     Authenticators::load(config, &metrics, revocations, None)?;
     Tokens::load(&config.admin.tokens)?;
+    Upstreams::check(config, &metrics)?;
     Ok(())
 }
 

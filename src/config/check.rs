@@ -5,6 +5,7 @@ mod admin;
 mod allow;
 mod auth_request;
 mod balance;
+mod dialling;
 mod filter;
 mod header;
 mod http;

@@ -4,6 +4,7 @@
 
 mod admin;
 mod auth_request;
+mod dialling;
 mod jwt;
 mod limits;
 mod listener;
@@ -23,6 +24,7 @@ use super::{
 
 pub(super) use admin::RawAdminToken;
 pub(super) use auth_request::RawAuthRequest;
+pub(super) use dialling::RawUpstreamTls;
 pub(super) use jwt::RawJwt;
 pub(super) use limits::{RawByteLimit, RawMessageLimit, RawRate, RawRouteLimits, RawServerLimits};
 pub(super) use listener::{RawListener, RawListenerTls};

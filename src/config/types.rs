@@ -2,6 +2,7 @@
 
 mod admin;
 mod auth_request;
+mod dialling;
 mod http;
 mod jwt;
 mod limits;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use admin::{Admin, AdminToken, Role};
 pub use auth_request::{AuthRequest, AuthRequestCache};
+pub use dialling::{ClientCertificate, UpstreamTls};
 pub use http::{HttpFilters, HttpForward, HttpMode};
 pub use jwt::{Jwt, KeySource, TokenSource};
 pub use limits::{ConnectionLimits, LimitAction, LimitBy, RateLimit, RouteLimits};

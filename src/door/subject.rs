@@ -1,4 +1,4 @@
-//! What a certificate says: its subject, in one unambiguous line, and until when it counts.
+//! What a certificate says: its subject, in one unambiguous line.
 
 use data_encoding::HEXLOWER;
 use rustls::pki_types::CertificateDer;
@@ -26,12 +26,6 @@ pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<String> {
         }
     }
     (!line.is_empty() && line.len() <= MAX_SUBJECT_BYTES).then_some(line)
-}
-
-/// When it runs out, in seconds of Unix time; `None` where it is no certificate.
-pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    Some(parsed.validity().not_after.timestamp())
 }
 
 /// Does it name hosts?
@@ -95,7 +89,7 @@ mod tests {
         params.distinguished_name = DistinguishedName::new();
         parts.iter().for_each(|(kind, text)| params.distinguished_name.push(kind.clone(), *text));
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        assert!(not_after(certificate.der()).unwrap() > 0 && names_hosts(certificate.der()));
+        assert!(names_hosts(certificate.der()));
         of(certificate.der())
     }
 

@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{
     http_head::is_of_the_connection,
-    upstream::connect::{Address, Tls, connect},
+    upstream::{
+        connect::{Address, Place, Tls, connect},
+        trust::Trust,
+    },
 };
 
 /// Name, TCP and TLS together; the call's own time may be shorter.
@@ -97,10 +100,10 @@ async fn open(client: &Client, origin: &Origin, end: Instant) -> Result<Sender, 
             let server_name = ServerName::try_from(origin.host.clone());
             let server_name =
                 server_name.map_err(|_| CallError::Invalid("no certificate is for such a host".into()))?;
-            Some(Tls { config: config.clone(), server_name })
+            Some(Tls { trust: Trust::Fixed(config.clone()), server_name })
         }
     };
-    let address = Address { host: origin.host.clone(), port: origin.port, tls };
+    let address = Address { place: Place::Tcp { host: origin.host.clone(), port: origin.port }, tls };
     let transport = connect(&address, CONNECT_TIMEOUT, end).await?;
     let (sender, connection) = http1::Builder::new()
         .max_headers(RESPONSE_HEADERS)

@@ -65,11 +65,13 @@ impl Wire {
     /// the socket is cheap; tungstenite prepares its buffer for each read that it tries.
     pub(super) fn poll_readable(&self, taken: u64, context: &mut Context<'_>) -> Poll<()> {
         let dry = self.scan.announced() == taken && self.scan.at_boundary() && self.read_ahead.is_empty();
+        if !dry || self.lost || self.scan.halt().is_some() {
+            return Poll::Ready(());
+        }
         match &self.transport {
-            Transport::Tcp(stream) if dry && !self.lost && self.scan.halt().is_none() => {
-                stream.poll_read_ready(context).map(|_| ())
-            }
-            Transport::Tcp(_) | Transport::Tls(_) => Poll::Ready(()),
+            Transport::Tcp(stream) => stream.poll_read_ready(context).map(|_| ()),
+            Transport::Unix(stream) => stream.poll_read_ready(context).map(|_| ()),
+            Transport::Tls(_) => Poll::Ready(()),
         }
     }
 

@@ -4,6 +4,7 @@
 mod limit;
 mod route;
 mod auth;
+mod dialling;
 mod door;
 mod reloads;
 mod http;
@@ -18,13 +19,17 @@ use prometheus::{
 };
 
 pub use auth::{AuthFamilies, KeyMetrics, RevocationMetrics};
+pub use dialling::{SpareMetrics, UpstreamTlsMetrics};
 pub use door::DoorMetrics;
 pub use limit::LimitMetrics;
 pub use route::{DirectionMetrics, RouteMetrics};
 pub use store::StoreMetrics;
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
-use self::{door::DoorFamilies, http::HttpFamilies, store::StoreFamilies, upstream::UpstreamFamilies};
+use self::{
+    dialling::DiallingFamilies, door::DoorFamilies, http::HttpFamilies, store::StoreFamilies,
+    upstream::UpstreamFamilies,
+};
 use crate::message::{Direction, Kind};
 pub use reloads::ReloadMetrics;
 
@@ -72,6 +77,7 @@ pub struct Metrics {
     /// Of tokens.
     pub auth: AuthFamilies,
     doors: DoorFamilies,
+    dialling: DiallingFamilies,
     /// Of configurations.
     pub reloads: ReloadMetrics,
     http: HttpFamilies,
@@ -205,6 +211,7 @@ impl Metrics {
             stores: StoreFamilies::register(r)?,
             auth: AuthFamilies::register(r)?,
             doors: DoorFamilies::register(r)?,
+            dialling: DiallingFamilies::register(r)?,
             reloads: ReloadMetrics::new(r)?,
             http: HttpFamilies::register(r)?,
             log_lines_dropped_total: registered(
@@ -281,6 +288,18 @@ impl Metrics {
     #[must_use]
     pub fn endpoint(&self, upstream: &str, endpoint: &str) -> EndpointMetrics {
         self.upstreams.endpoint(upstream, endpoint)
+    }
+
+    /// What an endpoint's spare connections come to.
+    #[must_use]
+    pub fn spares(&self, upstream: &str, endpoint: &str) -> SpareMetrics {
+        self.dialling.spares(upstream, endpoint)
+    }
+
+    /// What the files of an upstream's TLS count.
+    #[must_use]
+    pub fn upstream_tls(&self, upstream: &str) -> UpstreamTlsMetrics {
+        self.dialling.tls(upstream)
     }
 
     /// Counts machine code that was wanted for a component: `compiled`, `cached` or `error`.

@@ -17,7 +17,6 @@ use super::{
     Established, Upstream, UpstreamRequest,
     balance::Choice,
     choice::{ChoiceInput, set_cookie},
-    connect,
     endpoint::Endpoint,
     error::{ConnectError, DialError},
     opening::Opened,
@@ -231,34 +230,30 @@ impl Chosen {
         self.affinity_cookie.as_ref()
     }
 
-    /// A connection to the endpoint.
+    /// A new connection to the endpoint. Never one that was dialled ahead: what is sent on such a one may have to be sent
+    /// again.
     ///
     /// # Errors
     /// It takes none.
     pub async fn connect(&self) -> Result<Transport, DialError> {
-        let (connect_timeout, start) = (self.upstream.config.connect_timeout, Instant::now());
-        let mut failed = ConnectError::NoAddress;
-        for address in &self.endpoint.addresses {
-            match connect::connect(address, connect_timeout, self.end).await {
-                Ok(transport) => {
-                    let seconds = start.elapsed().as_secs_f64();
-                    self.upstream.metrics.connect_duration_seconds.observe(seconds);
-                    return Ok(transport);
-                }
-                Err(source) => failed = source,
-            }
-        }
         let endpoint = self.endpoint.label.clone();
-        Err(match failed {
+        self.endpoint.dialler.connect_measured(self.end).await.map_err(|error| match error {
             ConnectError::Timeout(_) => DialError::Timeout { endpoint },
             source @ (ConnectError::Resolve(_)
             | ConnectError::NoAddress
             | ConnectError::Tcp(_)
+            | ConnectError::Unix(_)
             | ConnectError::Tls(_)) => DialError::Connect { endpoint, source },
         })
     }
 
     async fn open(&self, request: &UpstreamRequest) -> Result<Opened, DialError> {
+        if let Some(transport) = self.endpoint.dialler.take() {
+            match self.endpoint.open(transport, request.clone(), self.end).await {
+                Err(error) if is_of_a_silent_connection(&error) => self.endpoint.dialler.lost(),
+                opened => return opened,
+            }
+        }
         let transport = self.connect().await?;
         self.endpoint.open(transport, request.clone(), self.end).await
     }
@@ -298,7 +293,11 @@ impl Chosen {
 
     fn verdict(&self, error: &DialError) -> Verdict {
         match error {
-            DialError::Connect { source: ConnectError::Tcp(error), .. } if is_our_own(error) => Verdict::Nothing,
+            DialError::Connect { source: ConnectError::Tcp(error) | ConnectError::Unix(error), .. }
+                if is_our_own(error) =>
+            {
+                Verdict::Nothing
+            }
             DialError::Connect { .. } | DialError::Http { .. } | DialError::BadUpgrade { .. } => Verdict::Fault,
             DialError::Answered(answer) if is_of_a_gateway(answer.status) => Verdict::Fault,
             DialError::Answered(_) => Verdict::Answer,
@@ -325,9 +324,24 @@ fn is_of_a_gateway(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
+/// May it be that the endpoint had given up the connection because nothing had been said on it? Then the request was not
+/// for it to answer (RFC 9110 sections 9.2.2 and 15.5.9).
+fn is_of_a_silent_connection(error: &DialError) -> bool {
+    match error {
+        DialError::Http { answered, .. } => !answered,
+        DialError::Answered(answer) => answer.status == StatusCode::REQUEST_TIMEOUT,
+        DialError::Unknown { .. }
+        | DialError::Request(_)
+        | DialError::Connect { .. }
+        | DialError::Timeout { .. }
+        | DialError::BadUpgrade { .. }
+        | DialError::NoneHealthy { .. } => false,
+    }
+}
+
 fn is_worth_a_retry(error: &DialError) -> bool {
     match error {
-        DialError::Connect { source: ConnectError::Tcp(error), .. } => !is_our_own(error),
+        DialError::Connect { source: ConnectError::Tcp(error) | ConnectError::Unix(error), .. } => !is_our_own(error),
         DialError::Connect { .. } | DialError::Timeout { .. } | DialError::Http { .. } => true,
         DialError::Answered(answer) => is_of_a_gateway(answer.status),
         DialError::BadUpgrade { .. }

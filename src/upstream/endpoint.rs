@@ -4,16 +4,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use http_body_util::Empty;
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
     UpstreamRequest, UpstreamsError,
     choice::affinity_value,
-    connect::{Address, Tls},
+    connect::{Address, Place, Tls},
     error::DialError,
     opening::{self, NotOpened, Opened},
+    spare::Dialler,
     state::{EndpointState, States},
+    trust::Trust,
 };
 use crate::{
     config::{self, HostHeader},
@@ -28,8 +30,7 @@ pub(super) struct Endpoint {
     pub(super) weight: u32,
     /// Endpoints of a higher number are used where none of a lower one can be.
     pub(super) priority: u16,
-    /// At least one; those after the first are tried where it takes no connection.
-    pub(super) addresses: Vec<Address>,
+    pub(super) dialler: Arc<Dialler>,
     pub(super) base_path: String,
     /// `None`: the client's.
     pub(super) host: Option<HeaderValue>,
@@ -60,15 +61,16 @@ pub(super) struct Found {
     /// As the server calls itself.
     pub(super) host: String,
     pub(super) port: u16,
-    /// At least one; see [`Endpoint::addresses`].
+    /// At least one; those after the first are tried where it takes no connection.
     pub(super) addresses: Vec<String>,
 }
 
 /// What endpoints of one upstream are made with.
 pub(super) struct Maker {
     pub(super) upstream: String,
-    pub(super) host_header: HostHeader,
-    pub(super) tls: Arc<ClientConfig>,
+    pub(super) config: config::Upstream,
+    /// How endpoints that speak TLS prove who they are.
+    pub(super) trust: Trust,
     pub(super) metrics: Arc<Metrics>,
     pub(super) states: Arc<States>,
 }
@@ -76,16 +78,22 @@ pub(super) struct Maker {
 impl Maker {
     /// Refuses what could never be used, before any name is resolved.
     pub(super) fn check(&self, endpoint: &config::Endpoint) -> Result<(), UpstreamsError> {
-        if endpoint.tls && server_name(endpoint).is_none() {
+        if endpoint.tls && self.server_name(endpoint).is_none() {
             let label = format!("{}:{}", bracketed(&endpoint.host), endpoint.port);
             return Err(UpstreamsError::ServerName { endpoint: label });
         }
-        if let HostHeader::Literal(text) = &self.host_header
+        if let HostHeader::Literal(text) = &self.config.host_header
             && HeaderValue::try_from(text).is_err()
         {
             return Err(UpstreamsError::HostHeader { upstream: self.upstream.clone() });
         }
         Ok(())
+    }
+
+    /// Whom an endpoint has to prove to be: who was configured. What DNS says of where it is, anybody may have said.
+    fn server_name(&self, endpoint: &config::Endpoint) -> Option<ServerName<'static>> {
+        let host = if endpoint.srv { srv_domain(&endpoint.host) } else { &endpoint.host };
+        ServerName::try_from(self.config.tls.server_name.as_deref().unwrap_or(host).to_owned()).ok()
     }
 
     /// Of a configured endpoint and a place where it was found. `joins`: see [`States::of`].
@@ -94,24 +102,37 @@ impl Maker {
         let host_and_port = format!("{host}:{}", found.port);
         let is_address = found.addresses.first().is_some_and(|address| *address == found.host);
         let at = found.addresses.first().filter(|_| !is_address).map(|address| format!("@{address}"));
-        let label = format!("{host_and_port}{}{}", endpoint.base_path, at.unwrap_or_default());
-        let shown = match &self.host_header {
+        let label = match &endpoint.socket {
+            Some(path) if endpoint.base_path.is_empty() => format!("unix:{}", path.display()),
+            Some(path) => format!("unix:{}:{}", path.display(), endpoint.base_path),
+            None => format!("{host_and_port}{}{}", endpoint.base_path, at.unwrap_or_default()),
+        };
+        let shown = match &self.config.host_header {
             HostHeader::Preserve => None,
             HostHeader::Endpoint if found.port == default_port(endpoint.tls) => Some(host.into_owned()),
             HostHeader::Endpoint => Some(host_and_port.clone()),
             HostHeader::Literal(text) => Some(text.clone()),
         };
         let address = |address: &String| Address {
-            host: address.clone(),
-            port: found.port,
-            tls: server_name(endpoint)
+            place: match &endpoint.socket {
+                Some(path) => Place::Unix(path.clone()),
+                None => Place::Tcp { host: address.clone(), port: found.port },
+            },
+            tls: self
+                .server_name(endpoint)
                 .filter(|_| endpoint.tls)
-                .map(|server_name| Tls { config: Arc::clone(&self.tls), server_name }),
+                .map(|server_name| Tls { trust: self.trust.clone(), server_name }),
         };
+        let dialler = Dialler::new(
+            found.addresses.iter().map(address).collect(),
+            &self.config,
+            self.metrics.spares(&self.upstream, &label),
+            self.metrics.upstream(&self.upstream).connect_duration_seconds,
+        );
         Endpoint {
             weight: endpoint.weight.saturating_mul(found.weight),
             priority: found.priority,
-            addresses: found.addresses.iter().map(address).collect(),
+            dialler: Arc::new(dialler),
             base_path: endpoint.base_path.clone(),
             // `check` has refused what no header can carry; a host of an SRV record is a plain name.
             host: shown.and_then(|shown| HeaderValue::try_from(shown).ok()),
@@ -122,12 +143,6 @@ impl Maker {
             label,
         }
     }
-}
-
-/// Whom an endpoint has to prove to be: who was configured. What DNS says of where it is, anybody may have said.
-fn server_name(endpoint: &config::Endpoint) -> Option<ServerName<'static>> {
-    let host = if endpoint.srv { srv_domain(&endpoint.host) } else { &endpoint.host };
-    ServerName::try_from(host.to_owned()).ok()
 }
 
 /// `_chat._tcp.example.com` is a service of `example.com` (RFC 6125 section 1.8).
@@ -151,7 +166,7 @@ impl Endpoint {
             label: self.label.clone(),
             weight,
             priority: self.priority,
-            addresses: self.addresses.clone(),
+            dialler: Arc::clone(&self.dialler),
             base_path: self.base_path.clone(),
             host: self.host.clone(),
             host_and_port: self.host_and_port.clone(),
@@ -219,7 +234,8 @@ impl Endpoint {
         let endpoint = self.label.clone();
         match reason {
             NotOpened::Late => DialError::Timeout { endpoint },
-            NotOpened::Http(source) => DialError::Http { endpoint, source },
+            NotOpened::Unanswered(source) => DialError::Http { endpoint, answered: false, source },
+            NotOpened::Http(source) => DialError::Http { endpoint, answered: true, source },
             NotOpened::Bad(source) => DialError::BadUpgrade { endpoint, source },
             NotOpened::Answered(answer) => DialError::Answered(answer),
         }

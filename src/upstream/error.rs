@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use thiserror::Error;
 
+use crate::tls_files::CertificateError;
+
 /// Upstreams that cannot be used as they are configured.
 #[derive(Debug, Error)]
 pub enum UpstreamsError {
@@ -15,6 +17,15 @@ pub enum UpstreamsError {
     /// TLS cannot be set up.
     #[error("TLS towards upstreams cannot be set up")]
     Tls(#[source] rustls::Error),
+    /// The files of an upstream's TLS cannot be used.
+    #[error("upstream {upstream}")]
+    Certificate {
+        /// The upstream's name.
+        upstream: String,
+        /// Which file, and why.
+        #[source]
+        source: CertificateError,
+    },
     /// A host to which no certificate can belong.
     #[error("{endpoint}: the host can have no certificate")]
     ServerName {
@@ -67,6 +78,8 @@ pub enum DialError {
     Http {
         /// `host:port`
         endpoint: String,
+        /// Did anything come before?
+        answered: bool,
         /// What hyper made of it.
         #[source]
         source: hyper::Error,
@@ -108,6 +121,9 @@ pub enum ConnectError {
     /// No address took the connection; this is what the last one said.
     #[error("no connection")]
     Tcp(#[source] io::Error),
+    /// The Unix socket did not take the connection.
+    #[error("no connection to its socket")]
+    Unix(#[source] io::Error),
     /// The TLS handshake failed.
     #[error("no TLS connection")]
     Tls(#[source] io::Error),

@@ -2,7 +2,7 @@
 
 mod probe;
 
-use std::{sync::Weak, time::Duration};
+use std::sync::Weak;
 
 use tokio::time::{Instant, sleep, timeout};
 
@@ -14,16 +14,11 @@ use crate::config::HealthCheck;
 const JITTER: f64 = 0.1;
 
 /// Checks an endpoint for as long as somebody has it.
-pub(super) async fn keep_checking(
-    endpoint: Weak<Endpoint>,
-    upstream: String,
-    check: HealthCheck,
-    connect_timeout: Duration,
-) {
+pub(super) async fn keep_checking(endpoint: Weak<Endpoint>, upstream: String, check: HealthCheck) {
     loop {
         let Some(endpoint) = endpoint.upgrade() else { return };
         let end = Instant::now() + check.timeout;
-        let asked = timeout(check.timeout, probe(&endpoint, &check.probe, connect_timeout, end)).await;
+        let asked = timeout(check.timeout, probe(&endpoint, &check.probe, end)).await;
         match asked.unwrap_or(Err(NotWell::Late(check.timeout))) {
             Ok(()) => tell(&endpoint, &upstream, &check, None),
             // That the gateway has no descriptors left says nothing of the endpoint.
@@ -75,6 +70,8 @@ impl Standing {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::config::Probe;
 

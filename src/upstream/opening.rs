@@ -55,6 +55,8 @@ pub(super) struct Opened {
 /// Why it did not.
 pub(super) enum NotOpened {
     Late,
+    /// The connection ended before the first byte of an answer.
+    Unanswered(hyper::Error),
     Http(hyper::Error),
     Bad(BadUpgrade),
     Answered(Box<Answer>),
@@ -90,7 +92,10 @@ pub(super) async fn open(
     let (mut sender, connection) = builder.handshake(TokioIo::new(transport)).await.map_err(NotOpened::Http)?;
     let mut exchange = Exchange { connection, done: false };
     let answer = exchange.drive(sender.send_request(request));
-    let response = timeout_at(deadline, answer).await.map_err(|_| NotOpened::Late)?.map_err(NotOpened::Http)?;
+    let response = match timeout_at(deadline, answer).await.map_err(|_| NotOpened::Late)? {
+        Ok(response) => response,
+        Err(error) => return Err(exchange.failed(error)),
+    };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let late = deadline.min(Instant::now() + ANSWER_BODY_TIMEOUT);
         return Err(NotOpened::Answered(Box::new(exchange.answer(response, late).await)));
@@ -136,6 +141,12 @@ impl Exchange {
         let ended = self.connection.poll_without_shutdown(cx);
         self.done = ended.is_ready();
         ended
+    }
+
+    /// Why there is no response.
+    fn failed(self, error: hyper::Error) -> NotOpened {
+        let nothing_read = self.connection.into_parts().read_buf.is_empty();
+        if nothing_read && !error.is_parse() { NotOpened::Unanswered(error) } else { NotOpened::Http(error) }
     }
 
     async fn answer(&mut self, response: Response<Incoming>, late: Instant) -> Answer {

@@ -79,7 +79,7 @@ impl Upstream {
         let slow_start_percent = (standing.warmth(self.config.slow_start, now) * 100.0).round() as u8;
         EndpointStatus {
             endpoint: endpoint.label.clone(),
-            addresses: endpoint.addresses.iter().map(|address| address.host.clone()).collect(),
+            addresses: endpoint.dialler.places().map(ToString::to_string).collect(),
             weight: endpoint.weight,
             priority: endpoint.priority,
             healthy: standing.healthy,

@@ -9,7 +9,9 @@ use super::{
         raw::{RawEndpoint, RawUpstream},
         types::{Endpoint, HostHeader, Upstream},
     },
-    A_PLAIN_NAME, Checker, is_plain_name,
+    A_PLAIN_NAME, Checker,
+    dialling::parse_socket,
+    is_plain_name,
 };
 use crate::http_head::{self, default_port, parse_port};
 
@@ -36,12 +38,16 @@ impl Checker<'_> {
                 Vec::new()
             }
         };
+        let tls = self.upstream_tls(raw, &endpoints).unwrap_or_default();
+        let spare_connections = self.spare_connections(raw, &endpoints);
         let default = Upstream::with_endpoints(endpoints);
         let (at_least, second) = (Duration::from_millis(1), Duration::from_secs(1));
         let upstream = Upstream {
             balance: self.balance(at, default.balance),
             affinity_cookie: raw.affinity_cookie.as_ref().map(|at| self.affinity_cookie(at)),
             host_header: raw.host_header.as_ref().map_or(default.host_header, |at| self.host_header(at)),
+            tls,
+            spare_connections,
             connect_timeout: self.time(raw.connect_timeout.as_ref(), default.connect_timeout, at_least),
             per_try_timeout: self.time(raw.per_try_timeout.as_ref(), default.per_try_timeout, at_least),
             retries: self.count(raw.retries.as_ref(), default.retries, 0..=MAX_RETRIES),
@@ -78,7 +84,8 @@ impl Checker<'_> {
             match parse_endpoint(&url.value) {
                 Ok(endpoint) => {
                     let endpoint = Endpoint { weight: u32::try_from(weight).unwrap_or(1), ..endpoint };
-                    if !seen.insert((endpoint.srv, endpoint.host.clone(), endpoint.port, endpoint.base_path.clone())) {
+                    let Endpoint { socket, srv, host, port, base_path, .. } = endpoint.clone();
+                    if !seen.insert((socket, srv, host, port, base_path)) {
                         self.warn(&url, "this endpoint is in the list already and gets that many shares");
                     }
                     endpoints.push(endpoint);
@@ -116,8 +123,12 @@ impl Checker<'_> {
 pub(in super::super) enum EndpointError {
     #[error("SRV records say the port; remove it")]
     SrvPort,
-    #[error("it begins neither with ws:// nor with wss://; write a URL such as \"ws://127.0.0.1:9001\"")]
+    #[error("it begins neither with ws:// nor with wss:// nor with unix:; write a URL such as \"ws://127.0.0.1:9001\"")]
     Scheme,
+    #[error("the path of a Unix socket begins with /; write \"unix:/run/app.sock\" or \"unix:/run/app.sock:/path\"")]
+    Socket,
+    #[error("the path of its socket has more than 107 bytes, which no address of a socket has room for")]
+    SocketTooLong,
     #[error("a URL with \"@\" (a user name or a password) is not accepted; send credentials with request_headers")]
     UserInfo,
     #[error("it has a query; the client's query is passed on as it came")]
@@ -132,8 +143,12 @@ pub(in super::super) enum EndpointError {
     Path,
 }
 
-/// `ws://host:port/path` or `wss://…`, or `ws+srv://name/path` or `wss+srv://…`
+/// `ws://host:port/path` or `wss://…`, or `ws+srv://name/path` or `wss+srv://…`, or
+/// `unix:/path/of/socket:/path`
 pub(in super::super) fn parse_endpoint(url: &str) -> Result<Endpoint, EndpointError> {
+    if let Some(rest) = url.strip_prefix("unix:") {
+        return parse_socket(rest);
+    }
     // First, because a password that is not encoded may look like any other part.
     if url.contains('@') {
         return Err(EndpointError::UserInfo);

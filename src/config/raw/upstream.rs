@@ -8,14 +8,14 @@ use serde::{
     de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{At, Count, CountOrOff, Optional, Table, Time, TimeOrOff, Word};
+use super::{At, Count, CountOrOff, Optional, RawUpstreamTls, Table, Time, TimeOrOff, Word};
 
 /// A set of WebSocket servers of which each connection gets one.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["endpoints"]))]
 pub(in crate::config) struct RawUpstream {
-    /// The servers: `ws://` or `wss://` URLs; at least one.
+    /// The servers: `ws://` or `wss://` URLs, or `unix:` and the path of a socket; at least one.
     #[schemars(length(min = 1))]
     pub(in crate::config) endpoints: Option<At<Vec<At<RawEndpoint>>>>,
     /// How connections are spread over the endpoints.
@@ -31,6 +31,11 @@ pub(in crate::config) struct RawUpstream {
     /// Bound of TCP and TLS together.
     #[schemars(extend("default" = "5s"))]
     pub(in crate::config) connect_timeout: Optional<Time>,
+    /// TLS towards `wss://` endpoints. Default: what this machine trusts.
+    pub(in crate::config) tls: Optional<Table<RawUpstreamTls>>,
+    /// Connections to each endpoint that are dialled ahead, TLS included, so that clients need not wait for them.
+    #[schemars(range(min = 0, max = 256), extend("default" = 0))]
+    pub(in crate::config) spare_connections: Optional<Count>,
     /// Bound of one attempt, from the connection to the endpoint's answer.
     #[schemars(extend("default" = "5s"))]
     pub(in crate::config) per_try_timeout: Optional<Time>,
@@ -67,7 +72,8 @@ pub(in crate::config) enum RawEndpoint {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["url"]))]
 pub(in crate::config) struct RawEndpointTable {
-    /// `ws://host:port/path` or `wss://…`; `ws+srv://name/path` or `wss+srv://…` for what the SRV records of a name say.
+    /// `ws://host:port/path` or `wss://…`; `ws+srv://name/path` or `wss+srv://…` for what the SRV records of a name say;
+    /// `unix:/path/of/socket:/path`.
     pub(in crate::config) url: Optional<String>,
     /// Its share, beside those of the others; 0 for no new connections.
     #[schemars(range(min = 0, max = 256), extend("default" = 1))]

@@ -43,6 +43,7 @@ fn a_minimal_file_has_the_documented_defaults() {
     assert_eq!(config.health, None);
     assert_eq!(config.log, Log { level: "info".to_owned(), format: LogFormat::Text });
     let endpoint = Endpoint {
+        socket: None,
         tls: false,
         host: "127.0.0.1".to_owned(),
         port: 9001,
@@ -56,6 +57,8 @@ fn a_minimal_file_has_the_documented_defaults() {
         affinity_cookie: None,
         host_header: HostHeader::Preserve,
         connect_timeout: seconds(5),
+        tls: UpstreamTls { ca: None, certificate: None, server_name: None },
+        spare_connections: 0,
         per_try_timeout: seconds(5),
         retries: 2,
         slow_start: None,
@@ -145,6 +148,15 @@ fn every_key_of_an_upstream_reaches_its_place() {
         affinity_cookie: Some(AffinityCookie { name: "node".to_owned(), max_age: Some(seconds(3600)) }),
         host_header: HostHeader::Endpoint,
         connect_timeout: Duration::from_millis(500),
+        tls: UpstreamTls {
+            ca: Some(folder().join("tls/ca.pem")),
+            certificate: Some(ClientCertificate {
+                certificate: folder().join("tls/client.pem"),
+                private_key: folder().join("tls/client.key"),
+            }),
+            server_name: Some("chat.internal".to_owned()),
+        },
+        spare_connections: 4,
         per_try_timeout: seconds(2),
         retries: 1,
         slow_start: Some(seconds(30)),
@@ -165,7 +177,13 @@ fn every_key_of_an_upstream_reaches_its_place() {
     };
     assert_eq!(config.upstreams["chat"], chat);
     let billing = &config.upstreams["billing"];
-    assert_eq!(billing.endpoints, [endpoint(false, "billing", 8000, "")]);
+    let socket = |path: &str, base_path| Endpoint {
+        socket: Some(PathBuf::from(path)),
+        ..endpoint(false, "localhost", 80, base_path)
+    };
+    let sockets = [socket("/run/app.sock", ""), socket("/run/app.sock", "/v1"), socket("@app", "")];
+    assert_eq!(billing.endpoints[0], endpoint(false, "billing", 8000, ""));
+    assert_eq!(billing.endpoints[1..], sockets);
     assert_eq!(billing.host_header, HostHeader::Literal("billing.internal:8000".to_owned()));
 }
 

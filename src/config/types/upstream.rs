@@ -1,8 +1,10 @@
 //! `[upstreams.*]`
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use http::HeaderName;
+
+use super::UpstreamTls;
 
 /// `[upstreams.*]`
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +19,10 @@ pub struct Upstream {
     pub host_header: HostHeader,
     /// Bound of TCP and TLS together.
     pub connect_timeout: Duration,
+    /// How `wss://` endpoints prove who they are, and what they are shown.
+    pub tls: UpstreamTls,
+    /// Connections to each endpoint that are dialled ahead.
+    pub spare_connections: usize,
     /// Bound of one attempt, from the connection to the answer.
     pub per_try_timeout: Duration,
     /// Further attempts.
@@ -43,6 +49,8 @@ impl Upstream {
             affinity_cookie: None,
             host_header: HostHeader::Preserve,
             connect_timeout: Duration::from_secs(5),
+            tls: UpstreamTls::default(),
+            spare_connections: 0,
             per_try_timeout: Duration::from_secs(5),
             retries: 2,
             slow_start: None,
@@ -57,6 +65,9 @@ impl Upstream {
 /// One server of an upstream, or several of one name.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Endpoint {
+    /// The Unix socket that it listens on, instead of at `host` and `port`, which are then those that it is shown; a name
+    /// that begins with `@` is in the abstract namespace.
+    pub socket: Option<PathBuf>,
     /// `wss://`?
     pub tls: bool,
     /// Host name or address, without brackets.
@@ -75,7 +86,7 @@ impl Endpoint {
     /// Everything else as by default.
     #[must_use]
     pub fn new(tls: bool, host: String, port: u16) -> Self {
-        Self { tls, host, port, base_path: String::new(), weight: 1, srv: false }
+        Self { socket: None, tls, host, port, base_path: String::new(), weight: 1, srv: false }
     }
 }
 

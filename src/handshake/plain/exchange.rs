@@ -191,7 +191,10 @@ impl Exchange<'_> {
                 (Unanswered::NotSent(request), _) if was_kept => (*request, true),
                 (Unanswered::Broken(error), Some(again)) if !error.is_parse() => (again, false),
                 (Unanswered::Late, _) => return Err(blamed(DialError::Timeout { endpoint })),
-                (Unanswered::Broken(source), _) => return Err(blamed(DialError::Http { endpoint, source })),
+                (Unanswered::Broken(source), _) => {
+                    let answered = source.is_parse();
+                    return Err(blamed(DialError::Http { endpoint, answered, source }));
+                }
                 (Unanswered::NotSent(_), _) => return Err(Refusal::bad_answer()),
             };
         }
@@ -199,7 +202,7 @@ impl Exchange<'_> {
 
     async fn connect(&self, chosen: &Chosen) -> Result<Kept, DialError> {
         let opened = open(chosen.connect().await?, self.send_timeout).await;
-        opened.map_err(|source| DialError::Http { endpoint: chosen.label().to_owned(), source })
+        opened.map_err(|source| DialError::Http { endpoint: chosen.label().to_owned(), answered: false, source })
     }
 
     /// Writes the target and `Host` for an endpoint into the request.

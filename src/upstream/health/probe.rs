@@ -12,12 +12,11 @@ use tokio::{
 
 use super::super::{
     attempts::is_our_own,
-    connect,
     endpoint::Endpoint,
     error::{ConnectError, DialError},
     opening::{self, Opened},
 };
-use crate::{config::Probe, transport::Transport};
+use crate::config::Probe;
 
 /// What an endpoint may say before it answers the ping.
 const MAX_SAID_BYTES: usize = 64 << 10;
@@ -48,18 +47,13 @@ pub(super) enum NotWell {
 impl NotWell {
     /// Is the gateway itself to blame?
     pub(super) fn is_our_own(&self) -> bool {
-        matches!(self, Self::Connect(ConnectError::Tcp(error)) if is_our_own(error))
+        matches!(self, Self::Connect(ConnectError::Tcp(error) | ConnectError::Unix(error)) if is_our_own(error))
     }
 }
 
 /// Asks once.
-pub(super) async fn probe(
-    endpoint: &Endpoint,
-    probe: &Probe,
-    connect_timeout: Duration,
-    end: Instant,
-) -> Result<(), NotWell> {
-    let transport = reach(endpoint, connect_timeout, end).await?;
+pub(super) async fn probe(endpoint: &Endpoint, probe: &Probe, end: Instant) -> Result<(), NotWell> {
+    let transport = endpoint.dialler.connect(end).await.map_err(NotWell::Connect)?;
     let own = HeaderValue::try_from(&endpoint.host_and_port).map_err(|error| NotWell::Request(error.into()))?;
     let host = endpoint.host_for(&own);
     match probe {
@@ -77,17 +71,6 @@ pub(super) async fn probe(
             ping(opened).await.map_err(NotWell::NoPong)
         }
     }
-}
-
-async fn reach(endpoint: &Endpoint, connect_timeout: Duration, end: Instant) -> Result<Transport, NotWell> {
-    let mut failed = ConnectError::NoAddress;
-    for address in &endpoint.addresses {
-        match connect::connect(address, connect_timeout, end).await {
-            Ok(transport) => return Ok(transport),
-            Err(error) => failed = error,
-        }
-    }
-    Err(NotWell::Connect(failed))
 }
 
 /// Sends a ping and reads until its pong comes; then the connection is dropped. Frames of servers have no mask (RFC 6455

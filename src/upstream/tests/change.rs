@@ -6,7 +6,7 @@ use rustls::RootCertStore;
 use tokio::{net::TcpListener, runtime::Handle, time::Instant};
 
 use super::{
-    super::{Lease, Upstreams, roots},
+    super::{Lease, Upstreams},
     balance::weights,
     fake::{configured, endpoint, run},
 };
@@ -16,8 +16,8 @@ use crate::{
 };
 
 fn made(upstream: config::Upstream, metrics: &Arc<Metrics>, before: Option<&Upstreams>) -> Upstreams {
-    let tls = roots::trusting(RootCertStore::empty()).unwrap();
-    Upstreams::with_tls(&BTreeMap::from([("chat".to_owned(), upstream)]), metrics, &tls, before).unwrap()
+    let roots = Arc::new(RootCertStore::empty());
+    Upstreams::trusting(&BTreeMap::from([("chat".to_owned(), upstream)]), metrics, &roots, before).unwrap()
 }
 
 fn sessions(upstreams: &Upstreams) -> Vec<usize> {

@@ -4,7 +4,7 @@ use rustls::RootCertStore;
 use tokio::{net::TcpListener, time::Instant};
 
 use super::{
-    super::{ConnectError, DialError, Upstreams, UpstreamsError, roots},
+    super::{ConnectError, DialError, Upstreams, UpstreamsError},
     fake::{configured, dial, endpoint, good_101, plain, request, run, serve, soon, upstreams},
 };
 use crate::{
@@ -185,11 +185,11 @@ fn a_failed_handshake_holds_no_lease() {
 fn a_host_header_that_cannot_be_sent_is_refused_at_the_start() {
     let mut upstream = configured(vec![endpoint(([127, 0, 0, 1], 1).into())]);
     upstream.host_header = HostHeader::Literal("a\nb".to_owned());
-    let tls = roots::trusting(RootCertStore::empty()).unwrap();
-    let made = Upstreams::with_tls(
+    let roots = Arc::new(RootCertStore::empty());
+    let made = Upstreams::trusting(
         &BTreeMap::from([("chat".to_owned(), upstream)]),
         &Arc::new(Metrics::new().unwrap()),
-        &tls,
+        &roots,
         None,
     );
     assert!(matches!(made, Err(UpstreamsError::HostHeader { upstream }) if upstream == "chat"));

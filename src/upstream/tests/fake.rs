@@ -11,7 +11,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::super::{Client, Established, UpstreamRequest, Upstreams, roots};
+use super::super::{Client, Established, UpstreamRequest, Upstreams};
 use crate::{config, http_head, telemetry::metrics::Metrics};
 
 /// Far more than any test needs.
@@ -79,8 +79,7 @@ pub(super) fn configured(endpoints: Vec<config::Endpoint>) -> config::Upstream {
 
 /// Upstreams with one of them, named `chat`, that trust these certificates.
 pub(super) fn upstreams(upstream: config::Upstream, roots: RootCertStore, metrics: &Arc<Metrics>) -> Upstreams {
-    let tls = roots::trusting(roots).unwrap();
-    Upstreams::with_tls(&BTreeMap::from([("chat".to_owned(), upstream)]), metrics, &tls, None).unwrap()
+    Upstreams::trusting(&BTreeMap::from([("chat".to_owned(), upstream)]), metrics, &Arc::new(roots), None).unwrap()
 }
 
 pub(super) fn plain(upstream: config::Upstream) -> Upstreams {

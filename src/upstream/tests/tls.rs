@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, os::fd::AsFd, sync::Arc, time::Duration};
 
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use rustls::{RootCertStore, ServerConfig, pki_types::PrivateKeyDer};
@@ -69,8 +69,9 @@ fn a_wss_endpoint_is_shown_its_name_and_http_1_1() {
             upstreams(wss("localhost", address.port()), trusting(&certificate), &Arc::new(Metrics::new().unwrap()));
         let mut established = upstreams.dial("chat", request(&[]), soon()).await.unwrap();
         assert!(established.transport.is_tls());
-        assert_eq!(established.transport.peer_addr().unwrap(), address);
-        assert!(established.transport.tcp().nodelay().unwrap());
+        let socket = std::net::TcpStream::from(established.transport.as_fd().try_clone_to_owned().unwrap());
+        assert_eq!(socket.peer_addr().unwrap(), address);
+        assert!(socket.nodelay().unwrap());
 
         established.transport.write_all(b"ping").await.unwrap();
         established.transport.flush().await.unwrap();
@@ -138,8 +139,8 @@ fn connect_timeout_covers_a_tls_handshake_that_stalls() {
 
 #[test]
 fn a_host_that_can_have_no_certificate_is_refused_at_the_start() {
-    let tls = super::super::roots::trusting(RootCertStore::empty()).unwrap();
+    let roots = Arc::new(RootCertStore::empty());
     let upstreams = [("chat".to_owned(), wss("a b", 443))].into();
-    let made = Upstreams::with_tls(&upstreams, &Arc::new(Metrics::new().unwrap()), &tls, None);
+    let made = Upstreams::trusting(&upstreams, &Arc::new(Metrics::new().unwrap()), &roots, None);
     assert!(matches!(made, Err(UpstreamsError::ServerName { endpoint }) if endpoint == "a b:443"));
 }
