@@ -8,6 +8,7 @@ mod body;
 mod filters;
 mod revocations;
 mod reload;
+mod drain;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -36,7 +37,8 @@ pub use self::{
     tokens::{MIN_TOKEN_BYTES, TokenError, TokenKeeper, Tokens},
 };
 use crate::{
-    auth::Revocations, config::Role, http_head::problem_json, telemetry::metrics::Metrics, upstream::UpstreamStatus,
+    auth::Revocations, config::Role, drain::Drain, http_head::problem_json, telemetry::metrics::Metrics,
+    upstream::UpstreamStatus,
 };
 
 /// Connections at once; more wait to be accepted.
@@ -75,6 +77,8 @@ pub struct AdminState {
     pub tokens: Arc<Tokens>,
     /// What loads another configuration.
     pub reloads: Arc<dyn Reload>,
+    /// Who takes the gateway out of service.
+    pub drain: Arc<Drain>,
 }
 
 /// Serves `[admin]`: everything, to whoever may. Ends only when it is dropped, and its connections with it.
@@ -162,6 +166,7 @@ enum Page<'a> {
     Reload,
     Check,
     Upstreams,
+    Drain,
 }
 
 impl<'a> Page<'a> {
@@ -175,6 +180,7 @@ impl<'a> Page<'a> {
             "/v1/reload" => Self::Reload,
             "/v1/check" => Self::Check,
             "/v1/upstreams" => Self::Upstreams,
+            "/v1/drain" => Self::Drain,
             _ => {
                 // Names of filters have no character that a URL would have to escape.
                 let below: Vec<_> = path.strip_prefix("/v1/filters/")?.split('/').collect();
@@ -201,7 +207,8 @@ impl<'a> Page<'a> {
             | Self::Revocations
             | Self::Reload
             | Self::Check
-            | Self::Upstreams => false,
+            | Self::Upstreams
+            | Self::Drain => false,
         }
     }
 
@@ -217,6 +224,10 @@ impl<'a> Page<'a> {
             Self::Revocations => {
                 (&[Method::GET, Method::HEAD, Method::POST], HeaderValue::from_static("GET, HEAD, POST"))
             }
+            Self::Drain => (
+                &[Method::GET, Method::HEAD, Method::POST, Method::DELETE],
+                HeaderValue::from_static("GET, HEAD, POST, DELETE"),
+            ),
         }
     }
 
@@ -231,7 +242,8 @@ impl<'a> Page<'a> {
                 Some(Role::Operate)
             }
             Self::Revocations if method == Method::POST => Some(Role::Operate),
-            Self::Revocations => Some(Role::Read),
+            Self::Drain if method == Method::POST || method == Method::DELETE => Some(Role::Operate),
+            Self::Revocations | Self::Drain => Some(Role::Read),
         }
     }
 }
@@ -274,6 +286,7 @@ impl Api {
             Page::Reload => self.reload().await,
             Page::Check => self.check(request).await,
             Page::Revocations => self.revocations(request.uri().query()),
+            Page::Drain => self.drain(request).await,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod check;
 mod connect;
+mod drain;
 mod filter;
 mod url;
 
@@ -16,7 +17,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use http::{HeaderName, HeaderValue};
 
-use self::{check::CheckArguments, filter::FilterCommand, url::WsUrl};
+use self::{check::CheckArguments, drain::DrainArguments, filter::FilterCommand, url::WsUrl};
 use crate::{
     config::{Config, ConfigErrors, Warning},
     configured::ConfiguredError,
@@ -64,7 +65,7 @@ Exit codes:
 Environment:
   WSGATE_LOG     overrides `level` of [log]; such as debug, or info,wsgate::session=trace
   SSL_CERT_FILE  overrides the certificates that wss:// servers are checked against
-  WSGATE_ADMIN_TOKEN  a token for the admin API, which `wsgate filter` and `check` send";
+  WSGATE_ADMIN_TOKEN  a token for the admin API, which `wsgate filter`, `check` and `drain` send";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -114,6 +115,9 @@ enum Command {
     /// Make, build, test and measure filters; list and steer those of a running gateway, over its admin API
     #[command(subcommand)]
     Filter(FilterCommand),
+    /// Take a running gateway out of service, and back: not ready first, then 503 for new connections and closes that are
+    /// spread over `drain_timeout`; the process stays
+    Drain(DrainArguments),
 }
 
 #[derive(Args, Debug)]
@@ -160,6 +164,7 @@ pub fn main() -> ExitCode {
         Command::CompileFilter { memories, parent } => compile_stdin(memories, parent),
         Command::CompileScript { parent, compiler, name } => compile_script(parent, &compiler, &name),
         Command::Filter(command) => filter::main(command),
+        Command::Drain(arguments) => drain::main(&arguments),
     }
 }
 

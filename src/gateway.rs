@@ -25,8 +25,10 @@ use crate::{
     config::Config,
     configured::{Configured, ConfiguredError, Lasting},
     door::CertificateError,
+    drain::{Drain, Times},
     filter::{Catalogue, Compiler, LoadError},
     limit::{self, Limits},
+    listener,
     state_dir::StateDir,
     telemetry::{logs::SetLevel, metrics::Metrics},
     topic::Hub,
@@ -110,7 +112,7 @@ struct Gateway {
     catalogue: Arc<Catalogue>,
     readiness: Arc<Readiness>,
     listeners: Listeners,
-    workers: Arc<[Worker]>,
+    drain: Arc<Drain>,
     reloads: Reloads,
     reloader: Reloader,
     /// Admin and health servers, and what keeps keys up to date; they outlive the drain.
@@ -121,10 +123,10 @@ impl Gateway {
     async fn start(run: Run, state_dir: &Arc<StateDir>) -> Result<Self, GatewayError> {
         let Run { config, file, metrics, set_level } = run;
         let (config, metrics) = (Arc::new(config), &metrics);
-        let listeners = Listeners::open(&config.listeners, metrics).await?;
-        let admin = bind("admin", config.admin.address).await?;
+        let listeners = Listeners::open(&config.listeners, metrics)?;
+        let admin = bind("admin", config.admin.address)?;
         let health = match config.health {
-            Some(address) => Some(bind("health", address).await?),
+            Some(address) => Some(bind("health", address)?),
             None => None,
         };
         let hub = Hub::new(largest_message_bytes(&config), metrics.topics());
@@ -150,22 +152,22 @@ impl Gateway {
             (0..config.server.workers).map(|index| Worker::start(index, shared.clone())).collect();
         let workers = workers.map_err(GatewayError::System)?;
         let current = Arc::new(ArcSwap::new(configured));
-        let (filters, keys, latest) = (Arc::clone(&catalogue), Arc::clone(&current), Arc::clone(&current));
-        let readiness = Readiness::new(move || filters.ready());
-        let readiness = Arc::new(readiness.unless(Reason::KeysMissing, move || keys.load().authenticators.ready()));
-        let lasts = Lasts { lasting, catalogue: Arc::clone(&catalogue), hub, workers: Arc::clone(&workers), set_level };
+        let latest = Arc::clone(&current);
+        let drain = Arc::new(Drain::new(times(&current), Arc::clone(&workers)));
+        let readiness = readiness(&catalogue, &current, &drain);
+        let lasts = Lasts { lasting, catalogue: Arc::clone(&catalogue), hub, workers, set_level };
         let (reloads, reloader) = reload::new(file, lasts, current);
         let mut gateway =
-            Self { config, catalogue, readiness, listeners, workers, reloads, reloader, servers: JoinSet::new() };
+            Self { config, catalogue, readiness, listeners, drain, reloads, reloader, servers: JoinSet::new() };
         gateway.announce(&admin, health.as_ref()).map_err(GatewayError::System)?;
         gateway.servers.spawn(sweep(limits));
         gateway.servers.spawn(token_keeper.keep());
         gateway.servers.spawn(Arc::clone(&revocations).sweep());
         let (metrics, filters) = (Arc::clone(metrics), Arc::clone(&gateway.catalogue));
-        let readiness = Arc::clone(&gateway.readiness);
+        let (readiness, drain) = (Arc::clone(&gateway.readiness), Arc::clone(&gateway.drain));
         let reloads = Arc::new(gateway.reloads.clone());
         let upstreams = Box::new(move || latest.load().upstreams.status());
-        let state = AdminState { metrics, readiness, filters, upstreams, revocations, tokens, reloads };
+        let state = AdminState { metrics, readiness, filters, upstreams, revocations, tokens, reloads, drain };
         gateway.serve_admin(Arc::new(state), admin, health);
         Ok(gateway)
     }
@@ -178,8 +180,10 @@ impl Gateway {
     }
 
     async fn serve(self, mut signals: Signals) -> Result<(), GatewayError> {
-        let Self { readiness, mut listeners, workers, reloads, mut reloader, servers, .. } = self;
-        listeners.accept(&workers).map_err(GatewayError::System)?;
+        let Self { readiness, mut listeners, drain, reloads, mut reloader, mut servers, .. } = self;
+        listeners.accept(drain.workers()).map_err(GatewayError::System)?;
+        let running = Arc::clone(&drain);
+        servers.spawn(async move { running.run().await });
         readiness.started();
         let followed = reload::follow(reloads, reloader.file()).map_err(GatewayError::System)?;
         let stop = tokio::select! {
@@ -187,23 +191,24 @@ impl Gateway {
             never = reloader.run(&mut listeners) => match never {},
         };
         drop(followed);
-        let skip_delay = stop == Stop::Now;
-        readiness.draining();
-        // As the latest configuration says.
-        let config = reloader.config();
-        let server = &config.server;
-        if !skip_delay && !server.drain_delay.is_zero() {
-            tracing::info!(delay_ms = server.drain_delay.as_millis(), "draining: not ready, still accepting");
-            tokio::select! {
-                () = tokio::time::sleep(server.drain_delay) => {}
-                _ = signals.next() => {}
-            }
+        drain.leave();
+        if stop == Stop::Now {
+            drain.skip_delay();
         }
-        tracing::info!(over_ms = server.drain_timeout.as_millis(), "closing connections");
-        listeners.stop().await;
-        let drains = workers.iter().map(|worker| worker.drain(server.drain_timeout));
+        let until = tokio::select! {
+            until = drain.closing() => until,
+            _ = signals.next() => {
+                drain.skip_delay();
+                drain.closing().await
+            }
+        };
+        let out = async {
+            tokio::join!(drain.drained(), listeners.stop());
+            // Whoever was accepted last has got an answer then.
+            drain.close_all(until).await;
+        };
         tokio::select! {
-            _ = futures_util::future::join_all(drains) => {}
+            () = out => {}
             _ = signals.next() => tracing::warn!("another signal: leaving at once"),
         }
         tracing::info!("stopped");
@@ -215,6 +220,23 @@ impl Gateway {
 /// The largest that some route's clients may get.
 fn largest_message_bytes(config: &Config) -> usize {
     config.routes.iter().map(|route| route.limits.upstream_max_payload_bytes).max().unwrap_or_default()
+}
+
+/// As the latest configuration says.
+fn times(current: &Arc<ArcSwap<Configured>>) -> Times {
+    let current = Arc::clone(current);
+    Box::new(move || {
+        let server = &current.load().config.server;
+        (server.drain_delay, server.drain_timeout)
+    })
+}
+
+fn readiness(catalogue: &Arc<Catalogue>, current: &Arc<ArcSwap<Configured>>, drain: &Arc<Drain>) -> Arc<Readiness> {
+    let (filters, keys, drain) = (Arc::clone(catalogue), Arc::clone(current), Arc::clone(drain));
+    let readiness = Readiness::new(move || filters.ready())
+        .unless(Reason::KeysMissing, move || keys.load().authenticators.ready())
+        .unless(Reason::Draining, move || !drain.is_draining());
+    Arc::new(readiness)
 }
 
 /// Compiling blocks, so it has a thread of its own.
@@ -230,8 +252,8 @@ async fn load_filters(
     Ok(loading.await.map_err(|error| GatewayError::System(io::Error::other(error)))??)
 }
 
-async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, GatewayError> {
-    TcpListener::bind(address).await.map_err(|source| GatewayError::Bind { what, address, source })
+fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, GatewayError> {
+    listener::bind(address).map_err(|source| GatewayError::Bind { what, address, source })
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

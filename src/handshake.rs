@@ -24,7 +24,10 @@ use http::{HeaderMap, Request, Response, header, request::Parts};
 use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 use tracing::field::display;
 
 pub use self::standing::{Followed, Standings, follow, foresee};
@@ -59,6 +62,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 100;
 /// A longer request head is answered 431.
 const MAX_HEAD_BYTES: usize = 16 << 10;
+/// While the gateway drains, a connection without a request is kept so long: its request may be on the way, and is
+/// answered then.
+const LAST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What handshakes on one worker share.
 pub struct Context {
@@ -74,8 +80,8 @@ pub struct Context {
     pub bell: Arc<Doorbell>,
     /// Where refusals without a route are counted.
     pub metrics: Arc<Metrics>,
-    /// Once true, whoever still comes is answered 503.
-    pub draining: Cell<bool>,
+    /// While true, whoever still comes is answered 503.
+    pub draining: watch::Receiver<bool>,
 }
 
 /// What one configuration is on one worker.
@@ -105,6 +111,7 @@ impl Deref for Current {
 /// Answers the requests of one connection. `held` is dropped when the connection is over, with or without a session.
 pub async fn serve<H: 'static>(context: Rc<Context>, transport: Transport, visitor: Visitor, held: Rc<H>) {
     let (peer, visitor) = (visitor.address, Rc::new(visitor));
+    let last_call = last_call(context.draining.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let handshake = Handshake {
             current: Rc::clone(&context.current.borrow()),
@@ -116,16 +123,34 @@ pub async fn serve<H: 'static>(context: Rc<Context>, transport: Transport, visit
         };
         async move { Ok::<_, Infallible>(handshake.answer(request).await) }
     });
-    let served = hyper::server::conn::http1::Builder::new()
+    let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(transport), service)
-        .with_upgrades()
-        .await;
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = last_call => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
     if let Err(error) = served {
         tracing::debug!(%peer, error = &error as &dyn std::error::Error, "no handshake");
+    }
+}
+
+/// Returns when a drain goes on for so long that who has said nothing will not be waited for.
+async fn last_call(mut draining: watch::Receiver<bool>) {
+    // Without its worker no connection is left.
+    while draining.wait_for(|draining| *draining).await.is_ok() {
+        let called_off = draining.wait_for(|draining| !*draining);
+        if tokio::time::timeout(LAST_REQUEST_TIMEOUT, called_off).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -182,7 +207,7 @@ impl<H: 'static> Handshake<H> {
     }
 
     fn find(&self, parts: &Parts) -> Result<(Opening, Matched), Refusal> {
-        if self.context.draining.get() {
+        if *self.context.draining.borrow() {
             return Err(Refusal::unavailable());
         }
         let opening = Opening::check(parts)?;

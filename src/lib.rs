@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod gateway;
 pub mod admin;
+pub mod drain;
 pub mod listener;
 pub mod worker;
 pub mod handshake;

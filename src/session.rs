@@ -187,6 +187,9 @@ impl Session {
         if let Some(end) = self.entry.control.ordered_end() {
             self.begin_end(end);
         }
+        if self.entry.control.leave_ordered() {
+            self.end_now();
+        }
         self.follow_authenticator();
         if matches!(self.phase, Phase::Open)
             && let Some(token) = &mut self.token

@@ -1,7 +1,9 @@
 //! One worker per core: a thread with a runtime of its own. A connection stays on its worker for its whole life.
 
+mod drain;
+
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     io,
     net::{SocketAddr, TcpStream},
     rc::Rc,
@@ -16,6 +18,7 @@ use std::{
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
     time::Instant,
 };
 
@@ -39,10 +42,6 @@ const SWEEP_SESSIONS: usize = 32;
 const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 /// Orders to revoke that come together are looked at together.
 const REVOCATIONS_PAUSE: Duration = Duration::from_millis(200);
-/// A drain closes sessions this often.
-const DRAIN_STEP: Duration = Duration::from_millis(20);
-/// When few sessions are left, a drain looks this often whether they have gone by themselves.
-const LONGEST_DRAIN_STEP: Duration = Duration::from_millis(100);
 
 /// What all workers share.
 #[derive(Clone)]
@@ -59,25 +58,43 @@ pub struct Shared {
 
 enum Command {
     Connection(TcpStream, SocketAddr, Arc<Door>, Place),
-    Drain(Duration),
+    /// Answered when nobody is left or the time is over; dropped where the drain is called off.
+    Drain(Instant, oneshot::Sender<()>),
+    Resume,
+    /// Answered at once.
+    Turn(oneshot::Sender<()>),
     Configure(Arc<Configured>, oneshot::Sender<Followed>),
     Foresee(Arc<Configured>, oneshot::Sender<Followed>),
 }
 
-/// One connection in a worker's load, from accept to the end.
-pub struct Place(Arc<AtomicUsize>);
+/// The connections of a worker, from accept to the end.
+#[derive(Clone, Default)]
+struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    fn enter(&self) -> Place {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Place(self.clone())
+    }
+
+    fn is_none(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// One connection in a worker's load.
+struct Place(Load);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// A running worker, as the rest of the process sees it. Dropping it lets the worker end once it has no command left.
 pub struct Worker {
     commands: mpsc::Sender<Command>,
-    load: Arc<AtomicUsize>,
-    drained: watch::Receiver<bool>,
+    load: Load,
 }
 
 impl Worker {
@@ -87,7 +104,8 @@ impl Worker {
     /// The thread or its runtime cannot be made.
     pub fn start(index: usize, shared: Shared) -> io::Result<Self> {
         let (commands, receiver) = mpsc::channel(CONNECTIONS_WAITING);
-        let (drained_sender, drained) = watch::channel(false);
+        let load = Load::default();
+        let connections = load.clone();
         let runtime_made = std::sync::mpsc::sync_channel(1);
         let made = runtime_made.0;
         thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -99,33 +117,47 @@ impl Worker {
                 Err(error) => drop(made.send(Err(error))),
                 Ok(runtime) => {
                     let _ = made.send(Ok(()));
-                    runtime.block_on(work(shared, receiver, drained_sender));
+                    runtime.block_on(work(shared, receiver, connections));
                 }
             }
         })?;
         runtime_made.1.recv().unwrap_or_else(|error| Err(io::Error::other(error)))?;
-        Ok(Self { commands, load: Arc::new(AtomicUsize::new(0)), drained })
+        Ok(Self { commands, load })
     }
 
     /// Connections that the worker has or is about to have.
     #[must_use]
     pub fn load(&self) -> usize {
-        self.load.load(Ordering::Relaxed)
+        self.load.0.load(Ordering::Relaxed)
     }
 
     /// Hands over an accepted connection; waits while too many others do.
     pub async fn take(&self, stream: TcpStream, peer: SocketAddr, door: Arc<Door>) {
-        self.load.fetch_add(1, Ordering::Relaxed);
-        let place = Place(Arc::clone(&self.load));
+        let place = self.load.enter();
         // A worker only ends with the process: then the connection may fall.
         let _ = self.commands.send(Command::Connection(stream, peer, door, place)).await;
     }
 
-    /// Closes every session with 1001, evenly over this time. Returns when none is left or the time is over.
-    pub async fn drain(&self, over: Duration) {
-        let mut drained = self.drained.clone();
-        if self.commands.send(Command::Drain(over)).await.is_ok() {
-            let _ = drained.wait_for(|drained| *drained).await;
+    /// Closes every session with 1001, evenly until then, and answers new requests 503. Returns when nobody is left, also
+    /// nobody in a handshake, or at the deadline, when the rest is cut off, or when [`Worker::resume`] is called.
+    pub async fn drain(&self, until: Instant) {
+        let (done, waiting) = oneshot::channel();
+        if self.commands.send(Command::Drain(until, done)).await.is_ok() {
+            let _ = waiting.await;
+        }
+    }
+
+    /// Takes a drain back: sessions that were not told to close stay, and new ones are taken.
+    pub async fn resume(&self) {
+        // A worker only ends with the process.
+        let _ = self.commands.send(Command::Resume).await;
+    }
+
+    /// Returns when the worker has taken a turn. Dropped by a worker that is gone, which never returns.
+    pub async fn turn(&self) {
+        let (done, waiting) = oneshot::channel();
+        if self.commands.send(Command::Turn(done)).await.is_err() || waiting.await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -147,10 +179,11 @@ impl Worker {
     }
 }
 
-async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: watch::Sender<bool>) {
+async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, load: Load) {
     let mut live = shared.catalogue.subscribe();
     let instances = Instances::new(live.borrow_and_update().clone());
     let revocations = shared.configured.authenticators.revocations().subscribe();
+    let (draining, is_draining) = watch::channel(false);
     let context = Rc::new(Context {
         current: RefCell::new(Current::new(shared.configured)),
         standings: Standings::default(),
@@ -158,11 +191,12 @@ async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: wa
         hub: shared.hub,
         bell: Doorbell::new(),
         metrics: shared.metrics,
-        draining: Cell::new(false),
+        draining: is_draining,
     });
     tokio::task::spawn_local(follow_filters(live, Rc::clone(&context.sessions)));
     tokio::task::spawn_local(follow_revocations(revocations, Rc::clone(&context.sessions)));
     tokio::task::spawn_local(answer_bell(Arc::clone(&context.bell), Rc::clone(&context.sessions)));
+    let mut drain: Option<JoinHandle<()>> = None;
     while let Some(command) = commands.recv().await {
         match command {
             Command::Connection(stream, peer, door, place) => match tokio::net::TcpStream::from_std(stream) {
@@ -181,12 +215,31 @@ async fn work(shared: Shared, mut commands: mpsc::Receiver<Command>, drained: wa
             Command::Foresee(configured, done) => {
                 let _ = done.send(handshake::foresee(&context, &configured));
             }
-            Command::Drain(over) => {
-                context.draining.set(true);
-                drain(&context.sessions, over).await;
-                let _ = drained.send(true);
+            Command::Drain(until, done) => {
+                draining.send_replace(true);
+                end(drain.take());
+                let (context, load) = (Rc::clone(&context), load.clone());
+                drain = Some(tokio::task::spawn_local(async move {
+                    drain::drain(&context.sessions, &load, until).await;
+                    // Whoever asked may have gone.
+                    let _ = done.send(());
+                    drain::keep_empty(&context.sessions, &load).await;
+                }));
+            }
+            Command::Resume => {
+                draining.send_replace(false);
+                end(drain.take());
+            }
+            Command::Turn(done) => {
+                let _ = done.send(());
             }
         }
+    }
+}
+
+fn end(task: Option<JoinHandle<()>>) {
+    if let Some(task) = task {
+        task.abort();
     }
 }
 
@@ -233,31 +286,4 @@ async fn answer_bell(bell: Arc<Doorbell>, sessions: Rc<Registry>) {
         bell.answer(&mut keys).await;
         keys.iter().for_each(|key| sessions.wake(*key));
     }
-}
-
-/// Closes per second = what remains ÷ the time that remains. The last fifth (a second at most) is for the answers.
-async fn drain(sessions: &Registry, over: Duration) {
-    let end = Instant::now() + over;
-    let last_close = end - (over / 5).min(Duration::from_secs(1));
-    let mut next_close = Instant::now();
-    loop {
-        let now = Instant::now();
-        if sessions.is_empty() || now >= end {
-            return;
-        }
-        let remaining = sessions.undrained();
-        if remaining > 0 && now >= next_close {
-            let left = last_close.saturating_duration_since(now);
-            let pace = left / u32::try_from(remaining).unwrap_or(u32::MAX);
-            sessions.drain(if pace >= DRAIN_STEP { 1 } else { close_in_a_step(remaining, left) });
-            next_close = now + pace.max(DRAIN_STEP);
-        }
-        let next_look = now + LONGEST_DRAIN_STEP;
-        tokio::time::sleep_until(if remaining > 0 { next_look.min(next_close) } else { next_look }.min(end)).await;
-    }
-}
-
-fn close_in_a_step(remaining: usize, left: Duration) -> usize {
-    let steps = left.as_micros().div_ceil(DRAIN_STEP.as_micros()).max(1);
-    remaining.div_ceil(usize::try_from(steps).unwrap_or(usize::MAX))
 }

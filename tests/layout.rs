@@ -12,9 +12,10 @@ const LONGEST_FILE: usize = 500;
 
 /// `main → gateway → {listener, admin} → worker → handshake → session → filter → {topic, store, http_client} → upstream → message`, then `config`,
 /// and last the words of HTTP, which need nothing.
-const DESIGNED: [&[&str]; 13] = [
+const DESIGNED: [&[&str]; 14] = [
     &["cli", "gateway"],
     &["gateway", "admin", "worker"],
+    &["gateway", "admin", "drain", "worker"],
     &["gateway", "listener", "worker"],
     &["worker", "handshake", "door", "transport"],
     &["worker", "handshake", "session"],

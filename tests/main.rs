@@ -18,6 +18,8 @@ mod configuration;
 mod deadlines;
 mod descriptors;
 mod drain;
+mod drain_orders;
+mod drain_under_load;
 mod examples;
 mod fairness;
 mod faults;

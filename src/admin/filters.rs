@@ -67,7 +67,7 @@ struct SetMode {
 /// The body of a request that says everything with its path.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 impl Api {
     /// The filter of this name: the one that serves, where several files have the name.

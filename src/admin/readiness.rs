@@ -15,7 +15,7 @@ pub enum Reason {
     FilterMissing,
     /// The keys that tokens are checked with did not come yet.
     KeysMissing,
-    /// It was told to stop.
+    /// It was told to stop, or to drain.
     Draining,
 }
 
@@ -56,11 +56,6 @@ impl Readiness {
     /// Every listener accepts.
     pub fn started(&self) {
         self.change(|set| set.remove(&Reason::Starting));
-    }
-
-    /// From now on it is on its way down.
-    pub fn draining(&self) {
-        self.change(|set| set.insert(Reason::Draining));
     }
 
     /// Empty where it is ready.

@@ -18,6 +18,7 @@ struct Served {
     readiness: Arc<Readiness>,
     filters_ready: Arc<AtomicBool>,
     filters: Arc<Fake>,
+    drain: Arc<Drain>,
 }
 
 /// Knows the filter `redact`, which has one generation before the one that serves, and remembers what it was told.
@@ -81,13 +82,16 @@ fn with<F: Future<Output = ()>>(on: On, test: impl FnOnce(Served) -> F) {
         let address = listener.local_addr().unwrap();
         let filters_ready = Arc::new(AtomicBool::new(true));
         let asked = Arc::clone(&filters_ready);
-        let readiness = Arc::new(Readiness::new(move || asked.load(Ordering::Relaxed)));
+        let drain = Arc::new(Drain::new(Box::new(|| (Duration::from_secs(3600), Duration::ZERO)), Arc::new([])));
+        let leaves = Arc::clone(&drain);
+        let readiness = Readiness::new(move || asked.load(Ordering::Relaxed));
+        let readiness = Arc::new(readiness.unless(Reason::Draining, move || !leaves.is_draining()));
         let filters = Arc::new(Fake::default());
         let orders = Arc::clone(&filters);
         let metrics = Arc::new(Metrics::new().unwrap());
         let revocations = Arc::new(Revocations::in_memory(metrics.auth.revocations()));
         let (tokens, _) = Tokens::load(&[]).unwrap();
-        let state = Arc::new(AdminState {
+        let state = AdminState {
             metrics,
             readiness: Arc::clone(&readiness),
             filters,
@@ -95,12 +99,14 @@ fn with<F: Future<Output = ()>>(on: On, test: impl FnOnce(Served) -> F) {
             revocations,
             tokens,
             reloads: Arc::new(NoReload),
-        });
+            drain: drain.clone(),
+        };
+        let state = Arc::new(state);
         match on {
             On::Admin => tokio::spawn(serve(listener, state)),
             On::Health => tokio::spawn(serve_health(listener, state)),
         };
-        test(Served { address, readiness, filters_ready, filters: orders }).await;
+        test(Served { address, readiness, filters_ready, filters: orders, drain }).await;
     });
 }
 
@@ -189,7 +195,7 @@ fn it_is_ready_between_start_and_drain_while_its_filters_are_there() {
         assert_eq!(ready().await, answer("200", "ready\n"));
         served.filters_ready.store(false, Ordering::Relaxed);
         assert_eq!(ready().await, answer("503", "not ready: a required filter is missing\n"));
-        served.readiness.draining();
+        served.drain.start();
         assert_eq!(ready().await, answer("503", "not ready: a required filter is missing\nnot ready: draining\n"));
         served.filters_ready.store(true, Ordering::Relaxed);
         assert_eq!(ready().await, answer("503", "not ready: draining\n"));

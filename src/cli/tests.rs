@@ -23,7 +23,7 @@ fn the_help_is_what_it_was() {
     let mut command = Cli::command().term_width(100);
     assert_snapshot("help.txt", &command.render_long_help().to_string());
     command.build();
-    for name in ["run", "check", "connect"] {
+    for name in ["run", "check", "connect", "drain"] {
         let help = command.find_subcommand_mut(name).unwrap().render_long_help().to_string();
         assert_snapshot(&format!("{name}.txt"), &help);
     }
@@ -57,6 +57,9 @@ fn what_is_documented_is_accepted() {
         "wsgate filter test a.wasm --cases b.toml",
         "wsgate filter bench a.wasm --config {} --allow {} --message hello --direction to-client --format json",
         "wsgate filter inspect a.wasm --format json",
+        "wsgate drain",
+        "wsgate drain --wait --admin http://127.0.0.1:9901",
+        "wsgate drain --undo",
         "wsgate filter ls",
         "wsgate filter ls --json --admin http://[::1]:9902",
         "wsgate filter rollback redact --token-file operate.token",
@@ -89,6 +92,8 @@ fn anything_else_is_a_usage_error() {
         "wsgate filter ls --admin https://127.0.0.1:9901",
         "wsgate filter ls --admin http://127.0.0.1:9901/v1",
         "wsgate filter ls --admin http://user@127.0.0.1:9901",
+        "wsgate drain --undo --wait",
+        "wsgate drain now",
         "wsgate run --config a --filter b.wasm",
         "wsgate run --config a --listen 127.0.0.1:80",
         "wsgate run --config a --admin 127.0.0.1:80",

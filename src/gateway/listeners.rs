@@ -3,7 +3,6 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{
-    net::TcpListener,
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
@@ -12,7 +11,7 @@ use super::{GatewayError, bind};
 use crate::{
     config::Listener,
     door::{self, Door},
-    listener,
+    listener::{self, Listening},
     telemetry::metrics::Metrics,
     worker::Worker,
 };
@@ -28,7 +27,7 @@ struct Open {
     address: SocketAddr,
     doors: watch::Sender<Arc<Door>>,
     /// Until accepting begins.
-    socket: Option<TcpListener>,
+    socket: Option<Listening>,
     accepting: Option<JoinHandle<()>>,
     stop: watch::Sender<bool>,
 }
@@ -42,15 +41,15 @@ pub(super) struct Planned {
 }
 
 impl Open {
-    async fn bind(config: &Listener, metrics: &Metrics) -> Result<Self, GatewayError> {
-        let socket = bind("listeners", config.address).await?;
+    fn bind(config: &Listener, metrics: &Metrics) -> Result<Self, GatewayError> {
+        let socket = bind("listeners", config.address)?;
         let address = socket.local_addr().map_err(GatewayError::System)?;
         let door = Door::new(&address.to_string(), config, metrics)?;
         Ok(Self {
             config: config.clone(),
             address,
             doors: watch::Sender::new(Arc::new(door)),
-            socket: Some(socket),
+            socket: Some(Listening { socket, is_shared: false }),
             accepting: None,
             stop: watch::Sender::new(false),
         })
@@ -75,10 +74,10 @@ impl Open {
 
 impl Listeners {
     /// Binds all of them.
-    pub(super) async fn open(configured: &[Listener], metrics: &Metrics) -> Result<Self, GatewayError> {
+    pub(super) fn open(configured: &[Listener], metrics: &Metrics) -> Result<Self, GatewayError> {
         let mut open = Vec::new();
         for listener in configured {
-            open.push(Open::bind(listener, metrics).await?);
+            open.push(Open::bind(listener, metrics)?);
         }
         Ok(Self { open })
     }
@@ -105,13 +104,13 @@ impl Listeners {
     }
 
     /// Binds and reads what other listeners need. One whose address is as it was keeps its socket.
-    pub(super) async fn plan(&self, configured: &[Listener], metrics: &Metrics) -> Result<Planned, GatewayError> {
+    pub(super) fn plan(&self, configured: &[Listener], metrics: &Metrics) -> Result<Planned, GatewayError> {
         let mut planned = Planned { added: Vec::new(), changed: Vec::new(), kept: Vec::new() };
         for listener in configured {
             let same_place =
                 |(at, open): &(usize, &Open)| open.config.address == listener.address && !planned.kept.contains(at);
             let Some((at, open)) = self.open.iter().enumerate().find(same_place) else {
-                planned.added.push(Open::bind(listener, metrics).await?);
+                planned.added.push(Open::bind(listener, metrics)?);
                 continue;
             };
             planned.kept.push(at);

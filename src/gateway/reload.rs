@@ -130,10 +130,6 @@ impl Reloader {
         self.file.clone()
     }
 
-    pub(super) fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.current.load().config)
-    }
-
     /// Serves requests, one after the other.
     pub(super) async fn run(&mut self, listeners: &mut Listeners) -> Infallible {
         loop {
@@ -179,7 +175,7 @@ impl Reloader {
         let (before, configured) = self.prepare(config)?;
         let config = Arc::clone(&configured.config);
         let metrics = &self.lasts.lasting.metrics;
-        let planned = listeners.plan(&config.listeners, metrics).await.map_err(ReloadError::Listeners)?;
+        let planned = listeners.plan(&config.listeners, metrics).map_err(ReloadError::Listeners)?;
         configured.authenticators.keep();
         first_keys(&before, &configured).await?;
         self.lasts.catalogue.configure(Arc::clone(&config)).await?;

@@ -48,6 +48,14 @@ impl Session {
         self.phase = Phase::Closing(Closing { end, until: self.now + timeout, relaying_to_client });
     }
 
+    /// Waits for nobody any more: this turn is the last.
+    pub(super) fn end_now(&mut self) {
+        if let Phase::Closing(closing) = &mut self.phase {
+            closing.until = self.now;
+            closing.relaying_to_client = false;
+        }
+    }
+
     /// May messages of this direction still be relayed?
     pub(super) fn is_relaying(&self, direction: Direction) -> bool {
         match &self.phase {

@@ -22,6 +22,8 @@ enum Order {
     None,
     Drain,
     Retire(Retired),
+    /// As to drain, and to wait for nobody any more.
+    Leave,
 }
 
 /// Why a connection that was admitted is closed by another configuration.
@@ -57,10 +59,15 @@ impl Control {
     pub(super) fn ordered_end(&self) -> Option<SessionEnd> {
         match self.order.get() {
             Order::None => None,
-            Order::Drain => Some(SessionEnd::Drained),
+            Order::Drain | Order::Leave => Some(SessionEnd::Drained),
             Order::Retire(Retired::RouteChanged) => Some(SessionEnd::RouteChanged),
             Order::Retire(Retired::NoLongerAllowed) => Some(SessionEnd::NoLongerAllowed),
         }
+    }
+
+    /// Should it wait for nobody any more?
+    pub(super) fn leave_ordered(&self) -> bool {
+        self.order.get() == Order::Leave
     }
 
     /// The table that verifies the client's tokens from now on, where that is another one.
@@ -164,6 +171,14 @@ impl Registry {
             control.wake();
         });
         told.count()
+    }
+
+    /// Ends all sessions at once. Who takes what waits for them still gets it.
+    pub fn cut_off(&self) {
+        for (_, control) in self.sessions.borrow().iter() {
+            control.order.set(Order::Leave);
+            control.wake();
+        }
     }
 
     /// Sessions that were not told to close yet.

@@ -88,3 +88,23 @@ fn orders_of_another_site_are_refused() {
         assert_eq!(served.filters.told(), Vec::<String>::new());
     });
 }
+
+#[test]
+fn a_drain_is_started_seen_and_taken_back() {
+    with(On::Admin, |served| async move {
+        let phase = |answer: &str| serde_json::from_str::<serde_json::Value>(answer).unwrap()["phase"].clone();
+        assert_eq!(phase(body_of(&get(served.address, "/v1/drain").await)), "serving");
+        let (status, body) = tell(served.address, "POST", "/v1/drain", JSON_TYPE, "").await;
+        assert_eq!((status.as_str(), phase(&body)), ("200", "delay".into()));
+        let (status, body) = tell(served.address, "DELETE", "/v1/drain", JSON_TYPE, "").await;
+        assert_eq!((status.as_str(), phase(&body)), ("200", "serving".into()));
+        for (body, media_type, expected) in [("{\"now\":true}", JSON_TYPE, "400"), ("{}", "text/plain", "415")] {
+            assert_eq!(tell(served.address, "POST", "/v1/drain", media_type, body).await.0, expected);
+        }
+        assert!(!served.drain.is_draining());
+        served.drain.leave();
+        let (status, body) = tell(served.address, "DELETE", "/v1/drain", JSON_TYPE, "").await;
+        assert_eq!(status, "409");
+        assert!(body.contains("told to stop"), "{body}");
+    });
+}
