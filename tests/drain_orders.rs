@@ -101,7 +101,7 @@ fn who_never_answers_is_cut_off_by_the_deadline_while_the_process_stays() {
 
 #[test]
 fn whoever_is_in_the_middle_of_a_handshake_is_answered() {
-    let (dialled, dials) = std::sync::mpsc::channel();
+    let (dialled, dials) = std::sync::mpsc::sync_channel(1);
     let slow = HandMade::start(move |mut wire| {
         dialled.send(()).unwrap();
         std::thread::sleep(Duration::from_secs(1));
