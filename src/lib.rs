@@ -24,6 +24,7 @@ pub mod transport;
 pub mod state_dir;
 pub mod secret_file;
 pub mod file_watch;
+pub mod service;
 pub mod descriptors;
 pub mod telemetry;
 pub mod message;

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod activation;
 mod admin;
 mod admin_tokens;
 mod auth_request;
