@@ -41,6 +41,8 @@ mod messages;
 mod messaging;
 mod negotiation;
 mod origins;
+mod outputs;
+mod packaging;
 mod payload;
 mod peers;
 mod proxies;
