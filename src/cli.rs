@@ -14,7 +14,8 @@ use std::{
     sync::Arc,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use http::{HeaderName, HeaderValue};
 
 use self::{check::CheckArguments, drain::DrainArguments, filter::FilterCommand, url::WsUrl};
@@ -25,7 +26,7 @@ use crate::{
     filter::{Memories, compile_script, compile_stdin},
     gateway::{self, GatewayError},
     http_head::{is_of_the_connection, is_token},
-    telemetry::{logs, metrics::Metrics},
+    telemetry::{logs, metrics::Metrics, panics},
     upstream::UpstreamsError,
 };
 
@@ -66,7 +67,7 @@ Exit codes:
 Environment:
   WSGATE_LOG     overrides `level` of [log]; such as debug, or info,wsgate::session=trace
   SSL_CERT_FILE  overrides the certificates that wss:// servers are checked against
-  WSGATE_ADMIN_TOKEN  a token for the admin API, which `wsgate filter`, `drain` and `check` send";
+  WSGATE_ADMIN_TOKEN  a token for the admin API, which `wsgate filter`, `check` and `drain` send";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -119,6 +120,13 @@ enum Command {
     /// Take a running gateway out of service, and back: not ready first, then 503 for new connections and closes that are
     /// spread over `drain_timeout`; the process stays
     Drain(DrainArguments),
+    /// Print what completes commands in a shell
+    ///
+    /// Such as: wsgate completions bash > /usr/share/bash-completion/completions/wsgate
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -166,7 +174,33 @@ pub fn main() -> ExitCode {
         Command::CompileScript { parent, compiler, name } => compile_script(parent, &compiler, &name),
         Command::Filter(command) => filter::main(command),
         Command::Drain(arguments) => drain::main(&arguments),
+        Command::Completions { shell } => {
+            // A closed stdout wants none.
+            let _ = io::stdout().write_all(&completions(shell));
+            ExitCode::SUCCESS
+        }
     }
+}
+
+/// Of all commands that are shown.
+fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut shown(Cli::command()), "wsgate", &mut script);
+    script
+}
+
+/// Without the commands that only the gateway itself gives.
+fn shown(command: clap::Command) -> clap::Command {
+    let (hidden, shown): (Vec<_>, Vec<_>) = command.get_subcommands().cloned().partition(clap::Command::is_hide_set);
+    if hidden.is_empty() {
+        return command;
+    }
+    let bare = clap::Command::new("wsgate").version(env!("CARGO_PKG_VERSION")).subcommands(shown);
+    let (about, long_about) = (command.get_about().cloned(), command.get_long_about().cloned());
+    let after = command.get_after_long_help().cloned();
+    bare.about(about.unwrap_or_default())
+        .long_about(long_about.unwrap_or_default())
+        .after_long_help(after.unwrap_or_default())
 }
 
 fn run(arguments: RunArguments) -> ExitCode {
@@ -186,6 +220,7 @@ fn run(arguments: RunArguments) -> ExitCode {
         Ok(logs) => logs,
         Err(error) => return failed(&error),
     };
+    panics::report(metrics.panics_total.clone());
     for warning in warnings {
         tracing::warn!("{warning}");
     }

@@ -29,6 +29,7 @@ use crate::{
     filter::{Catalogue, Compiler, LoadError},
     limit::{self, Limits},
     listener,
+    service::{self, SocketError, Sockets},
     state_dir::StateDir,
     telemetry::{logs::SetLevel, metrics::Metrics},
     topic::Hub,
@@ -64,6 +65,9 @@ pub enum GatewayError {
         #[source]
         source: io::Error,
     },
+    /// What the service manager handed over does not fit.
+    #[error(transparent)]
+    Sockets(#[from] SocketError),
     /// Threads, timers or signals cannot be had.
     #[error("cannot start")]
     System(#[source] io::Error),
@@ -123,12 +127,14 @@ impl Gateway {
     async fn start(run: Run, state_dir: &Arc<StateDir>) -> Result<Self, GatewayError> {
         let Run { config, file, metrics, set_level } = run;
         let (config, metrics) = (Arc::new(config), &metrics);
-        let listeners = Listeners::open(&config.listeners, metrics)?;
-        let admin = bind("admin", config.admin.address)?;
+        let mut handed = Sockets::take()?;
+        let listeners = Listeners::open(&config.listeners, &mut handed, metrics)?;
+        let admin = open("admin", config.admin.address, &mut handed)?;
         let health = match config.health {
-            Some(address) => Some(bind("health", address)?),
+            Some(address) => Some(open("health", address, &mut handed)?),
             None => None,
         };
+        handed.finish()?;
         let hub = Hub::new(largest_message_bytes(&config), metrics.topics());
         let catalogue = Arc::new(load_filters(&config, metrics, state_dir, &hub).await?);
         let revocations = Arc::new(Revocations::open(state_dir, metrics.auth.revocations())?);
@@ -185,6 +191,8 @@ impl Gateway {
         let running = Arc::clone(&drain);
         servers.spawn(async move { running.run().await });
         readiness.started();
+        service::ready("serving");
+        servers.spawn(watchdog(Arc::clone(drain.workers())));
         let followed = reload::follow(reloads, reloader.file()).map_err(GatewayError::System)?;
         let stop = tokio::select! {
             stop = signals.next() => stop,
@@ -192,6 +200,7 @@ impl Gateway {
         };
         drop(followed);
         drain.leave();
+        service::stopping("draining");
         if stop == Stop::Now {
             drain.skip_delay();
         }
@@ -252,6 +261,14 @@ async fn load_filters(
     Ok(loading.await.map_err(|error| GatewayError::System(io::Error::other(error)))??)
 }
 
+/// The socket that the service manager holds for this table, or one of the gateway's own.
+fn open(table: &'static str, address: SocketAddr, handed: &mut Sockets) -> Result<TcpListener, GatewayError> {
+    match handed.claim_for(table, address) {
+        Some(socket) => TcpListener::from_std(socket).map_err(GatewayError::System),
+        None => bind(table, address),
+    }
+}
+
 fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, GatewayError> {
     listener::bind(address).map_err(|source| GatewayError::Bind { what, address, source })
 }
@@ -278,6 +295,23 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Stop::Gently,
             _ = self.interrupt.recv() => Stop::Now,
+        }
+    }
+}
+
+/// Tells the service manager that all workers turn, where it wants to hear that. When one does not, it hears nothing.
+async fn watchdog(workers: Arc<[Worker]>) {
+    let Some(interval) = service::watchdog_interval() else { return };
+    // Twice in the interval, as sd_watchdog_enabled(3) advises.
+    let pause = interval / 2;
+    loop {
+        let turns = futures_util::future::join_all(workers.iter().map(Worker::turn));
+        match tokio::time::timeout(pause, turns).await {
+            Ok(_) => {
+                service::alive();
+                tokio::time::sleep(pause).await;
+            }
+            Err(_) => tracing::error!(waited_ms = pause.as_millis(), "a worker does not turn"),
         }
     }
 }

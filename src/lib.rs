@@ -25,6 +25,7 @@ pub mod tls_files;
 pub mod state_dir;
 pub mod secret_file;
 pub mod file_watch;
+pub mod service;
 pub mod descriptors;
 pub mod telemetry;
 pub mod message;

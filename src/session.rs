@@ -27,6 +27,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use prometheus::IntGauge;
 use tokio::time::Instant;
 
 use self::{
@@ -106,10 +107,26 @@ pub struct Summary {
 /// Relays until both sides have closed.
 pub async fn run(opened: Opened) -> Summary {
     let mut session = Session::new(opened);
-    session.route.metrics.connections.inc();
+    let _counted = Counted::new(&session.route.metrics.connections);
     session.route.metrics.connections_total.inc();
     let end = poll_fn(|context| session.poll(context)).await;
     session.summarize(end)
+}
+
+/// One of the open connections, also where a panic ends it.
+struct Counted(IntGauge);
+
+impl Counted {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 enum Phase {
@@ -211,6 +228,11 @@ impl Session {
         if self.timer.is_due(self.now) {
             self.check_deadlines();
         }
+        #[cfg(test)]
+        assert!(
+            self.route.name != "panics" || self.tally.messages(Direction::ToUpstream) == 0,
+            "a test wants this panic"
+        );
         self.to_upstream.start_turn();
         self.to_client.start_turn();
         self.inbox.start_turn();
@@ -363,7 +385,6 @@ impl Session {
         let metrics = &self.route.metrics;
         let duration = self.now - self.opened_at;
         let frame = end.frame();
-        metrics.connections.dec();
         metrics.connection_duration_seconds.observe(duration.as_secs_f64());
         metrics.closed(frame.code_or_1005(), end.by());
         self.tally.publish(metrics, 0);

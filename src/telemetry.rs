@@ -3,3 +3,4 @@
 pub mod allowance;
 pub mod logs;
 pub mod metrics;
+pub mod panics;

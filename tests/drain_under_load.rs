@@ -1,8 +1,6 @@
 //! A drain of thousands, and one under connects without pause.
 
 use std::{
-    net::{SocketAddr, TcpStream},
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -11,7 +9,7 @@ use futures_util::StreamExt;
 
 use rustix::process::Signal;
 
-use crate::support::{Gateway, SOON, http, load, until, upstream::ECHO, wire};
+use crate::support::{Gateway, SOON, http, knock::Knocking, load, until, upstream::ECHO, wire};
 
 const CLIENTS: usize = 2000;
 /// Fewer than the kernel's queue holds.
@@ -71,69 +69,21 @@ fn two_thousand_connections_are_closed_evenly() {
     assert!(gateway.wait_exit(SOON).success());
 }
 
-/// What connects without pause met.
-#[derive(Debug, Default)]
-struct Met {
-    switched: usize,
-    unavailable: usize,
-    /// No TCP connection, and when.
-    refused: Vec<Instant>,
-    /// A TCP connection without an answer.
-    reset: Vec<String>,
-}
-
-fn knock(address: SocketAddr, met: &mut Met) {
-    let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_secs(5)) else {
-        met.refused.push(Instant::now());
-        return;
-    };
-    let mut wire = wire::Wire::client_of(stream);
-    let request = format!("{}\r\n\r\n", wire::request(address, "/echo").join("\r\n"));
-    let sent = std::io::Write::write_all(&mut wire.stream, request.as_bytes());
-    match sent.map(|()| wire.head()) {
-        Ok(Some(head)) if head.starts_with("HTTP/1.1 101") => met.switched += 1,
-        Ok(Some(head)) if head.starts_with("HTTP/1.1 503") => {
-            assert!(head.to_ascii_lowercase().contains("retry-after:"), "{head}");
-            assert!(head.to_ascii_lowercase().contains("connection: close"), "{head}");
-            met.unavailable += 1;
-        }
-        other => met.reset.push(format!("{other:?}")),
-    }
-}
-
 #[test]
 fn who_connects_without_pause_is_answered_until_nobody_listens_any_more() {
     let mut gateway = gateway("2s", "2s");
     let address = gateway.address();
-    let over = AtomicBool::new(false);
-    let (met, asked) = thread::scope(|scope| {
-        let knocking: Vec<_> = (0..4)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut met = Met::default();
-                    while !over.load(Ordering::Relaxed) {
-                        knock(address, &mut met);
-                    }
-                    met
-                })
-            })
-            .collect();
-        until("some are in", SOON, || gateway.metrics().sum("wsgate_connections_total", &[]) > 100.0);
-        let asked = Instant::now();
-        gateway.terminate();
-        until("not ready", Duration::from_secs(1), || http::get(gateway.admin(), "/readyz").status == 503);
-        assert!(gateway.wait_exit(SOON).success());
-        over.store(true, Ordering::Relaxed);
-        let met: Vec<Met> = knocking.into_iter().map(|thread| thread.join().unwrap()).collect();
-        (met, asked)
-    });
-    let switched: usize = met.iter().map(|met| met.switched).sum();
-    let unavailable: usize = met.iter().map(|met| met.unavailable).sum();
-    let first_refused = met.iter().flat_map(|met| &met.refused).min().map(|at| *at - asked);
-    eprintln!("{switched} opened, {unavailable} answered 503, the first refused after {first_refused:?}");
-    let reset: Vec<_> = met.iter().flat_map(|met| &met.reset).collect();
-    assert!(reset.is_empty(), "{reset:?}");
-    assert!(switched > 100);
+    let knocking = Knocking::start(address, "/echo");
+    until("some are in", SOON, || gateway.metrics().sum("wsgate_connections_total", &[]) > 100.0);
+    let asked = Instant::now();
+    gateway.terminate();
+    until("not ready", Duration::from_secs(1), || http::get(gateway.admin(), "/readyz").status == 503);
+    assert!(gateway.wait_exit(SOON).success());
+    let met = knocking.stop();
+    let first_refused = met.refused.iter().min().map(|at| *at - asked);
+    eprintln!("{} opened, {} answered 503, the first refused after {first_refused:?}", met.switched, met.unavailable);
+    assert!(met.reset.is_empty(), "{:?}", met.reset);
+    assert!(met.switched > 100);
     if let Some(first) = first_refused {
         assert!(first >= Duration::from_secs(2), "refused after {first:?}");
     }

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod activation;
 mod admin;
 mod admin_tokens;
 mod auth_request;
@@ -44,6 +45,8 @@ mod messages;
 mod messaging;
 mod negotiation;
 mod origins;
+mod outputs;
+mod packaging;
 mod payload;
 mod peers;
 mod proxies;

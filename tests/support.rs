@@ -9,6 +9,7 @@ pub(crate) mod http;
 #[path = "../src/http_client/tests/server.rs"]
 #[allow(dead_code, reason = "the tests of the library use the rest")]
 pub(crate) mod http_server;
+pub(crate) mod knock;
 pub(crate) mod load;
 mod metrics;
 pub(crate) mod peer;

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use clap::{CommandFactory, error::ErrorKind};
+use clap::error::ErrorKind;
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn the_help_is_what_it_was() {
     let mut command = Cli::command().term_width(100);
     assert_snapshot("help.txt", &command.render_long_help().to_string());
     command.build();
-    for name in ["run", "check", "connect", "drain"] {
+    for name in ["run", "check", "connect", "drain", "completions"] {
         let help = command.find_subcommand_mut(name).unwrap().render_long_help().to_string();
         assert_snapshot(&format!("{name}.txt"), &help);
     }
@@ -144,4 +144,37 @@ fn a_url_is_taken_apart() {
     assert_eq!(url("wss://Example.com"), expected(true, "example.com", 443, "/", "Example.com"));
     assert_eq!(url("ws://[::1]:80/a?b=c#d"), expected(false, "::1", 80, "/a?b=c", "[::1]:80"));
     assert_eq!(url("WS://a?b"), expected(false, "a", 80, "/?b", "a"));
+}
+
+/// What packages ship beside the program.
+#[test]
+fn man_pages_and_completions_are_those_of_the_commands() {
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
+    let pages = tempfile::tempdir().unwrap();
+    clap_mangen::generate_to(shown(Cli::command()).disable_help_subcommand(true), pages.path()).unwrap();
+    let mut expected: Vec<_> = std::fs::read_dir(pages.path())
+        .unwrap()
+        .map(|page| page.unwrap())
+        .map(|page| (Path::new("man").join(page.file_name()), std::fs::read(page.path()).unwrap()))
+        .collect();
+    for (file, shell) in [("wsgate.bash", Shell::Bash), ("_wsgate", Shell::Zsh), ("wsgate.fish", Shell::Fish)] {
+        expected.push((Path::new("completions").join(file), completions(shell)));
+    }
+    for folder in ["man", "completions"] {
+        let kept = std::fs::read_dir(packaging.join(folder)).into_iter().flatten();
+        for name in kept.map(|file| Path::new(folder).join(file.unwrap().file_name())) {
+            assert!(expected.iter().any(|(file, _)| *file == name), "{} has no command", name.display());
+        }
+    }
+    for (name, bytes) in expected {
+        let file = packaging.join(&name);
+        if std::env::var_os("WSGATE_UPDATE").is_some() {
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, &bytes).unwrap();
+        }
+        let kept = std::fs::read(&file).unwrap_or_default();
+        assert!(kept == bytes, "packaging/{} differs; WSGATE_UPDATE=1 writes it anew", name.display());
+    }
+    let bash = String::from_utf8(completions(Shell::Bash)).unwrap();
+    assert!(bash.contains("drain") && !bash.contains("compile-filter"));
 }

@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{
+    net::TcpListener,
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
@@ -12,6 +13,7 @@ use crate::{
     config::Listener,
     door::{self, Door},
     listener::{self, Listening},
+    service::Sockets,
     telemetry::metrics::Metrics,
     worker::Worker,
 };
@@ -43,13 +45,17 @@ pub(super) struct Planned {
 impl Open {
     fn bind(config: &Listener, metrics: &Metrics) -> Result<Self, GatewayError> {
         let socket = bind("listeners", config.address)?;
-        let address = socket.local_addr().map_err(GatewayError::System)?;
+        Self::with(config, Listening { socket, is_shared: false }, metrics)
+    }
+
+    fn with(config: &Listener, listening: Listening, metrics: &Metrics) -> Result<Self, GatewayError> {
+        let address = listening.socket.local_addr().map_err(GatewayError::System)?;
         let door = Door::new(&address.to_string(), config, metrics)?;
         Ok(Self {
             config: config.clone(),
             address,
             doors: watch::Sender::new(Arc::new(door)),
-            socket: Some(Listening { socket, is_shared: false }),
+            socket: Some(listening),
             accepting: None,
             stop: watch::Sender::new(false),
         })
@@ -73,13 +79,18 @@ impl Open {
 }
 
 impl Listeners {
-    /// Binds all of them.
-    pub(super) fn open(configured: &[Listener], metrics: &Metrics) -> Result<Self, GatewayError> {
-        let mut open = Vec::new();
-        for listener in configured {
-            open.push(Open::bind(listener, metrics)?);
-        }
-        Ok(Self { open })
+    /// Takes those that were handed over, or binds all of them.
+    pub(super) fn open(configured: &[Listener], handed: &mut Sockets, metrics: &Metrics) -> Result<Self, GatewayError> {
+        let addresses: Vec<_> = configured.iter().map(|listener| listener.address).collect();
+        let claimed = handed.claim_listeners(&addresses)?;
+        let open = configured.iter().zip(claimed).map(|(listener, socket)| match socket {
+            Some(socket) => {
+                let socket = TcpListener::from_std(socket).map_err(GatewayError::System)?;
+                Open::with(listener, Listening { socket, is_shared: true }, metrics)
+            }
+            None => Open::bind(listener, metrics),
+        });
+        Ok(Self { open: open.collect::<Result<_, _>>()? })
     }
 
     pub(super) fn urls(&self) -> impl Iterator<Item = String> {

@@ -24,6 +24,7 @@ use crate::{
     configured::{Configured, ConfiguredError, Lasting},
     filter::{Catalogue, LoadError},
     handshake::Followed,
+    service,
     telemetry::logs::SetLevel,
     topic::Hub,
     worker::Worker,
@@ -150,7 +151,10 @@ impl Reloader {
         }
         self.tried = content;
         let metrics = Arc::clone(&self.lasts.lasting.metrics);
-        match self.try_reload(listeners).await {
+        service::reloading();
+        let done = self.try_reload(listeners).await;
+        service::ready(if done.is_ok() { "serving" } else { "serving; the last reload was refused" });
+        match done {
             Ok(report) => {
                 metrics.reloads.config_reloads_total.with_label_values(&["ok"]).inc();
                 metrics.reloads.config_generation.set(i64::try_from(report.generation).unwrap_or(i64::MAX));

@@ -144,8 +144,8 @@ impl Queue {
     fn start(out: impl Write + Send + 'static, dropped: IntCounter) -> io::Result<Self> {
         let (sender, entries) = sync_channel(MAX_LINES);
         let waiting_bytes = Arc::<AtomicUsize>::default();
-        let waiting = Arc::clone(&waiting_bytes);
-        thread::Builder::new().name("log".to_owned()).spawn(move || write(out, &entries, &waiting))?;
+        let (waiting, unwritten) = (Arc::clone(&waiting_bytes), dropped.clone());
+        thread::Builder::new().name("log".to_owned()).spawn(move || write(out, &entries, &waiting, &unwritten))?;
         Ok(Self { sender, waiting_bytes, dropped })
     }
 
@@ -174,12 +174,14 @@ impl Queue {
     }
 }
 
-fn write(mut out: impl Write, entries: &Receiver<Entry>, waiting_bytes: &AtomicUsize) {
+fn write(mut out: impl Write, entries: &Receiver<Entry>, waiting_bytes: &AtomicUsize, dropped: &IntCounter) {
     for entry in entries {
         match entry {
             Entry::Line(line) => {
                 // A stderr that is closed or full must not end anything.
-                let _ = out.write_all(&line);
+                if out.write_all(&line).is_err() {
+                    dropped.inc();
+                }
                 waiting_bytes.fetch_sub(line.len(), Ordering::Relaxed);
             }
             Entry::Flush(written) => {

@@ -83,6 +83,8 @@ pub struct Metrics {
     http: HttpFamilies,
     /// Log lines that were not written because nobody read them in time.
     pub log_lines_dropped_total: IntCounter,
+    /// Bugs: each has ended one task, such as a connection's.
+    pub panics_total: IntCounter,
 }
 
 impl Metrics {
@@ -216,8 +218,12 @@ impl Metrics {
             http: HttpFamilies::register(r)?,
             log_lines_dropped_total: registered(
                 r,
-                IntCounter::new("log_lines_dropped_total", "Log lines not written because nobody read them in time.")?,
+                IntCounter::new(
+                    "log_lines_dropped_total",
+                    "Log lines not written, because nobody read them in time or they could not be.",
+                )?,
             )?,
+            panics_total: registered(r, IntCounter::new("panics_total", "Panics; each ended one task.")?)?,
             registry: registry.clone(),
         };
         let build_info =

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
@@ -79,6 +80,29 @@ impl Setup {
     pub(crate) fn start_limited(self, limits: &str, config: &str) -> Gateway {
         let process = self.launch_limited(limits, config);
         Gateway::ready(process, self)
+    }
+
+    /// Starts it as systemd does, with sockets that somebody else holds, each with its name.
+    pub(crate) fn start_activated(self, sockets: &[(&str, &TcpListener)], config: &str) -> Gateway {
+        let process = self.launch_activated(sockets, &complete(config));
+        Gateway::ready(process, self)
+    }
+
+    /// The same with a configuration that is used as it is; does not wait until it is ready.
+    pub(crate) fn launch_activated(&self, sockets: &[(&str, &TcpListener)], config: &str) -> Process {
+        let file = self.path("wsgate.toml");
+        fs::write(&file, config).unwrap();
+        // Out of the way first: one may lie where another has to go.
+        let (mut away, mut places) = (String::new(), String::new());
+        for (at, (_, socket)) in sockets.iter().enumerate() {
+            rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty()).unwrap();
+            away.push_str(&format!("exec {}<&{}; ", 100 + at, socket.as_raw_fd()));
+            places.push_str(&format!("exec {}<&{} {}<&-; ", 3 + at, 100 + at, 100 + at));
+        }
+        let names: Vec<&str> = sockets.iter().map(|(name, _)| *name).collect();
+        let told = format!("export LISTEN_PID=$$ LISTEN_FDS={} LISTEN_FDNAMES={}", sockets.len(), names.join(":"));
+        let line = format!("{away}{places}{told}; exec \"$0\" run --config \"$1\"");
+        self.process(Command::new("bash").arg("-c").arg(line).arg(env!("CARGO_BIN_EXE_wsgate")).arg(file))
     }
 
     /// Starts it, and does not wait until it is ready.
