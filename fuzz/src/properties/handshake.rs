@@ -271,7 +271,9 @@ fn vouched_for(parts: &Parts, opening: Option<&Opening>) {
         let rest: Vec<HeaderValue> = claiming.get_all("x-forwarded-for").iter().skip(1).cloned().collect();
         let claim = HeaderValue::try_from(format!("{CLAIMED}, {first}")).expect("it was a value");
         claiming.insert("x-forwarded-for", claim);
-        rest.into_iter().for_each(|value| drop(claiming.append("x-forwarded-for", value)));
+        for value in rest {
+            claiming.append("x-forwarded-for", value);
+        }
         let claimed = Source::of(&claiming, &proxy).client;
         let trusted = proxy.trusted_proxies.contains(behind.client.ip());
         assert!(claimed == behind.client || trusted, "{claimed} instead of {}", behind.client);

@@ -2,14 +2,13 @@
 
 use std::{
     cell::OnceCell,
-    io::Write,
-    net::{IpAddr, Shutdown, SocketAddr},
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
 };
 
 use tokio::{
-    io::AsyncReadExt,
-    net::TcpStream,
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
     runtime::{Builder, Runtime},
 };
 
@@ -48,18 +47,22 @@ fn read_from(pieces: &[&[u8]]) -> Read {
         runtime.block_on(async {
             // It behaves like one of TCP, and no port is used up.
             let (mut client, server) = UnixStream::pair().expect("a pair of sockets");
-            server.set_nonblocking(true).expect("a socket");
-            let mut server = TcpStream::from_std(OwnedFd::from(server).into()).expect("a socket");
+            let server = OwnedFd::from(server.into_std().expect("a socket"));
+            let mut server = TcpStream::from_std(server.into()).expect("a socket");
             let write = async {
                 for piece in pieces {
-                    client.write_all(piece).expect("room for a small input");
+                    client.write_all(piece).await.expect("an open socket");
                     tokio::task::yield_now().await;
                 }
-                client.shutdown(Shutdown::Write).expect("an open socket");
+                client.shutdown().await.expect("an open socket");
             };
-            let (sender, ()) = tokio::join!(read(&mut server), write);
-            let mut left = Vec::new();
-            server.read_to_end(&mut left).await.expect("an open socket");
+            // All is read, so that a writer of many small pieces finds room.
+            let read = async {
+                let (sender, mut left) = (read(&mut server).await, Vec::new());
+                server.read_to_end(&mut left).await.expect("an open socket");
+                (sender, left)
+            };
+            let ((sender, left), ()) = tokio::join!(read, write);
             (sender.map_err(|error| error.label()), left)
         })
     })
