@@ -287,3 +287,6 @@ async fn answer_bell(bell: Arc<Doorbell>, sessions: Rc<Registry>) {
         keys.iter().for_each(|key| sessions.wake(*key));
     }
 }
+
+#[cfg(test)]
+mod tests;

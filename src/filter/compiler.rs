@@ -135,7 +135,7 @@ impl Compiler {
 
     /// Compiles in this process, for unit tests.
     #[cfg(test)]
-    pub(super) fn in_process(state_dir: Arc<StateDir>) -> Self {
+    pub(crate) fn in_process(state_dir: Arc<StateDir>) -> Self {
         Self::at(Place::InProcess, state_dir)
     }
 
