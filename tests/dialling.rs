@@ -94,6 +94,7 @@ fn messages_pass_and_the_host_is_shown_as_configured_over_each_way() {
             }
             client.close(1000, "");
             assert_eq!(client.next_close().0, 1000, "{way}");
+            drop(client);
             gateway.wait_empty();
             gateway.wait_metric("wsgate_upstream_connections", &[], 0.0);
         }

@@ -287,13 +287,7 @@ impl Metrics {
     /// What an upstream's endpoint counts.
     #[must_use]
     pub fn endpoint(&self, upstream: &str, endpoint: &str) -> EndpointMetrics {
-        self.upstreams.endpoint(upstream, endpoint)
-    }
-
-    /// What an endpoint's spare connections come to.
-    #[must_use]
-    pub fn spares(&self, upstream: &str, endpoint: &str) -> SpareMetrics {
-        self.dialling.spares(upstream, endpoint)
+        self.upstreams.endpoint(upstream, endpoint, self.dialling.spares(upstream, endpoint))
     }
 
     /// What the files of an upstream's TLS count.

@@ -123,10 +123,11 @@ impl Maker {
                 .filter(|_| endpoint.tls)
                 .map(|server_name| Tls { trust: self.trust.clone(), server_name }),
         };
+        let state = self.states.of(&self.upstream, &label, joins, &self.metrics);
         let dialler = Dialler::new(
             found.addresses.iter().map(address).collect(),
             &self.config,
-            self.metrics.spares(&self.upstream, &label),
+            state.metrics().spares.clone(),
             self.metrics.upstream(&self.upstream).connect_duration_seconds,
         );
         Endpoint {
@@ -137,7 +138,7 @@ impl Maker {
             // `check` has refused what no header can carry; a host of an SRV record is a plain name.
             host: shown.and_then(|shown| HeaderValue::try_from(shown).ok()),
             affinity: affinity_value(&self.upstream, &label),
-            state: self.states.of(&self.upstream, &label, joins, &self.metrics),
+            state,
             check: Mutex::default(),
             host_and_port,
             label,

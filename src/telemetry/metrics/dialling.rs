@@ -50,6 +50,7 @@ impl DiallingFamilies {
             expired: ended("expired"),
             closed: ended("closed"),
             lost: ended("lost"),
+            families: (self.spare_connections.clone(), self.spare_connections_ended_total.clone()),
         }
     }
 
@@ -75,6 +76,19 @@ pub struct SpareMetrics {
     pub closed: IntCounter,
     /// Of those that were used: closed before an answer.
     pub lost: IntCounter,
+    families: (IntGaugeVec, IntCounterVec),
+}
+
+impl SpareMetrics {
+    /// Takes the endpoint's samples out of the registry.
+    pub(super) fn remove(&self, upstream: &str, endpoint: &str) {
+        let (open, ended) = &self.families;
+        // An error says that they are gone already.
+        let _ = open.remove_label_values(&[upstream, endpoint]);
+        for result in ["used", "expired", "closed", "lost"] {
+            let _ = ended.remove_label_values(&[upstream, endpoint, result]);
+        }
+    }
 }
 
 /// What is counted of the files of an upstream's TLS.

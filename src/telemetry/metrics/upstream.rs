@@ -2,7 +2,7 @@
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use super::{HANDSHAKE_SECONDS, counters, gauges, histograms};
+use super::{HANDSHAKE_SECONDS, SpareMetrics, counters, gauges, histograms};
 
 /// The families of all upstreams.
 #[derive(Clone)]
@@ -66,11 +66,12 @@ impl UpstreamFamilies {
         }
     }
 
-    pub(super) fn endpoint(&self, upstream: &str, endpoint: &str) -> EndpointMetrics {
+    pub(super) fn endpoint(&self, upstream: &str, endpoint: &str, spares: SpareMetrics) -> EndpointMetrics {
         EndpointMetrics {
             connections: self.connections.with_label_values(&[upstream, endpoint]),
             healthy: self.healthy.with_label_values(&[upstream, endpoint]),
             ejections: self.ejections_total.with_label_values(&[upstream, endpoint]),
+            spares,
             families: self.clone(),
         }
     }
@@ -100,6 +101,8 @@ pub struct EndpointMetrics {
     pub healthy: IntGauge,
     /// How often it was ejected.
     pub ejections: IntCounter,
+    /// Connections that are dialled ahead.
+    pub spares: SpareMetrics,
     families: UpstreamFamilies,
 }
 
@@ -111,5 +114,6 @@ impl EndpointMetrics {
         let _ = self.families.connections.remove_label_values(&labels);
         let _ = self.families.healthy.remove_label_values(&labels);
         let _ = self.families.ejections_total.remove_label_values(&labels);
+        self.spares.remove(upstream, endpoint);
     }
 }
