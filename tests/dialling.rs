@@ -189,11 +189,13 @@ fn files_that_change_count_for_new_connections_and_bad_ones_change_nothing() {
     let gateway = setup.start(&to(&format!("wss://{address}"), &format!("{MUTUAL}\nspare_connections = 2")));
     let (mut open, _) = Wire::open_with(gateway.address(), &request("localhost", "/"));
     open.next_text();
+    gateway.wait_metric(SPARES, &[], 2.0);
     server.replace(&new.issue("server"), Some(&new));
     put(gateway.folder(), &new, &new.issue("gateway"));
     gateway.wait_metric(RELOADS, &[("upstream", "main"), ("result", "ok")], 1.0);
     // Spare connections that were made with the old files are not used.
     assert_eq!(status(&gateway, "/"), 101);
+    assert!(gateway.metrics().sum(SPARES_ENDED, &[("result", "expired")]) >= 1.0);
     gateway.folder().publish("tls/ca.pem", b"garbage");
     gateway.wait_log(&["ERROR", "not replaced", "main", "ca.pem: there is no certificate in it"]);
     gateway.folder().publish("tls/ca.pem", new.pem().as_bytes());
@@ -335,7 +337,7 @@ fn spare_connections_that_the_endpoint_closes_are_dialled_anew_ever_more_slowly(
     let counted = Arc::clone(&seen);
     // Closed at once, or after some unasked bytes.
     let address = served::tcp(move |mut served| {
-        if counted.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+        if counted.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
             served.write(b"220 hello\r\n");
         }
     });
