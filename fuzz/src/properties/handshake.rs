@@ -157,7 +157,10 @@ fn as_written(bytes: &[u8], parts: &Parts, opening: &Opening) {
     let start = lines.next().expect("a request line");
     let target = start.strip_prefix("GET ").and_then(|rest| rest.strip_suffix(" HTTP/1.1"));
     let target = target.unwrap_or_else(|| panic!("{start:?} is taken"));
-    assert!(target.contains(opening.path.as_str()) || opening.path == "/", "{target:?} {opening:?}");
+    assert!(
+        target.contains(opening.requested.path.as_str()) || opening.requested.path == "/",
+        "{target:?} {opening:?}"
+    );
     let head: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
     let values = |wanted: &str| -> Vec<&str> {
         let pairs = head.iter().filter_map(|line| line.split_once(':'));
@@ -177,8 +180,8 @@ fn as_written(bytes: &[u8], parts: &Parts, opening: &Opening) {
     assert!(head.len() <= 100 && parts.headers.len() <= 100);
 
     let authority = values("Host")[0].to_ascii_lowercase();
-    assert_eq!(opening.authority.as_bytes(), values("Host")[0].as_bytes());
-    if origin::check(&OriginRule::DEFAULT, &parts.headers, (&opening.host, opening.port)).is_ok() {
+    assert_eq!(opening.requested.authority.as_bytes(), values("Host")[0].as_bytes());
+    if origin::check(&OriginRule::DEFAULT, &parts.headers, (&opening.requested.host, opening.requested.port)).is_ok() {
         let origins = values("Origin");
         assert!(origins.len() <= 1, "{origins:?}");
         if let Some(page) = origins.first() {
@@ -211,12 +214,20 @@ fn plain(authority: &str, default_port: &str) -> String {
 
 /// What the gateway builds on.
 fn holds(parts: &Parts, opening: &Opening) {
-    assert!(opening.path.starts_with('/') && opening.path.bytes().all(|byte| byte > b' ' && byte != 0x7f));
-    assert!(opening.query.iter().all(|query| query.bytes().all(|byte| byte > b' ' && byte != 0x7f)));
+    assert!(
+        opening.requested.path.starts_with('/')
+            && opening.requested.path.bytes().all(|byte| byte > b' ' && byte != 0x7f)
+    );
+    assert!(opening.requested.query.iter().all(|query| query.bytes().all(|byte| byte > b' ' && byte != 0x7f)));
     assert_eq!(opening.accept.len(), 28);
     assert!(opening.subprotocols.len() <= 64 && opening.subprotocols.iter().all(|name| !name.contains([',', ' '])));
-    let again = Authority::parse(&opening.host);
-    assert_eq!(again, Some(Authority { host: opening.host.clone(), port: None }), "one spelling of {:?}", opening.host);
+    let again = Authority::parse(&opening.requested.host);
+    assert_eq!(
+        again,
+        Some(Authority { host: opening.requested.host.clone(), port: None }),
+        "one spelling of {:?}",
+        opening.requested.host
+    );
 
     for name in end_to_end(&parts.headers).keys() {
         let of_the_connection = ["connection", "upgrade", "te", "transfer-encoding", "keep-alive", "trailer"];
@@ -238,7 +249,7 @@ fn tokens_are_taken_out(parts: &Parts, opening: &Opening) {
         TokenSource::Query("access_token".to_owned()),
     ];
     let (mut headers, mut query, mut names) =
-        (parts.headers.clone(), opening.query.clone(), opening.subprotocols.clone());
+        (parts.headers.clone(), opening.requested.query.clone(), opening.subprotocols.clone());
     without_tokens(&places, &mut headers, &mut query, &mut names);
     for place in &places {
         let found = find(std::slice::from_ref(place), &headers, query.as_deref(), &names);
@@ -287,7 +298,7 @@ fn vouched_for(parts: &Parts, opening: Option<&Opening>) {
 /// What the upstream hears.
 fn told(source: &Source, hop: SocketAddr, parts: &Parts, opening: &Opening) {
     let mut headers = end_to_end(&parts.headers);
-    source.set(&mut headers, opening);
+    source.set(&mut headers, &opening.requested);
     let one = |name: &str| {
         let values: Vec<&HeaderValue> = headers.get_all(name).iter().collect();
         assert_eq!(values.len(), 1, "{name} in {headers:?}");
