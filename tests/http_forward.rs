@@ -268,6 +268,29 @@ fn a_kept_connection_that_the_upstream_closed_costs_no_request() {
 }
 
 #[test]
+fn an_endpoint_that_says_that_it_cannot_serve_is_ejected() {
+    let (well, _heads) = answering(OK);
+    let (ill, asked) = answering(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+    let gateway = Gateway::start(&format!(
+        r#"
+        [upstreams.main]
+        endpoints = ["{}", "{}"]
+        balance = "round_robin"
+        outlier_detection = {{ consecutive_failures = 2 }}
+
+        [[routes]]
+        path = "/*"
+        upstream = "main"
+        http = "forward"
+        "#,
+        well.url(),
+        ill.url()
+    ));
+    let refused = (0..20).filter(|_| http::get(gateway.address(), "/").status == 503).count();
+    assert_eq!((refused, asked.try_iter().count()), (2, 2));
+}
+
+#[test]
 fn pages_of_other_origins_are_refused() {
     let (upstream, heads) = answering(OK);
     let gateway = forward(&upstream, "allowed_origins = [\"https://app.example.com\"]");

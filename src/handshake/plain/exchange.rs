@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1},
@@ -24,7 +24,7 @@ use crate::{
     handshake::refusal::Refusal,
     http_client::{Idle, Reusable, SWEEP_IDLE},
     transport::{Progress, Transport, Watched},
-    upstream::{ChoiceInput, Chosen, Client, DialError, Lease, Upstreams},
+    upstream::{Answer, ChoiceInput, Chosen, Client, DialError, Lease, Upstreams},
 };
 
 /// Headers of an answer.
@@ -170,7 +170,7 @@ impl Exchange<'_> {
             sent.last.set(Instant::now());
             let unanswered = match respond(&mut kept, request, &sent, self.response_timeout).await {
                 Ok(response) => {
-                    chosen.succeeded();
+                    tell(&chosen, response.status());
                     let affinity_cookie = chosen.affinity_cookie().cloned();
                     let (upstream, endpoint) = (self.upstream.to_owned(), chosen.label().to_owned());
                     let place = Place { upstream, endpoint, _lease: chosen.into_lease() };
@@ -221,6 +221,12 @@ impl Exchange<'_> {
         tracing::warn!(request = record.id(), upstream = self.upstream, error = why, "not forwarded");
         Refusal::from(error)
     }
+}
+
+/// Tells outlier detection what the endpoint answered: as for openings, some statuses say that it cannot serve now.
+fn tell(chosen: &Chosen, status: StatusCode) {
+    let answer = Answer { status, headers: HeaderMap::new(), body: None };
+    chosen.failed(&DialError::Answered(Box::new(answer)));
 }
 
 /// The request once more, where it may reach an upstream twice and has no body.
