@@ -72,6 +72,15 @@ fn conditions_and_ranges_are_answered() {
     let part = ask(&gateway, file, &["Range: bytes=2-4", &format!("If-Range: {tag}")]);
     assert_eq!((part.status, part.header("content-range"), &*part.body), (206, Some("bytes 2-4/10"), "234"));
     assert_eq!(ask(&gateway, file, &["Range: bytes=20-"]).status, 416);
+    assert_eq!(ask(&gateway, file, &["If-Match: \"another\""]).status, 412);
+    // Of another version, or with several ranges: the whole of this one.
+    for asked in [["Range: bytes=2-4", "If-Range: \"another\""], ["Range: bytes=20-", "If-Range: \"another\""]] {
+        let whole = ask(&gateway, file, &asked);
+        assert_eq!((whole.status, &*whole.body), (200, "0123456789"), "{asked:?}");
+        assert_eq!(whole.header("content-type"), Some("text/javascript; charset=utf-8"));
+    }
+    let whole = ask(&gateway, file, &["Range: bytes=0-1,4-5"]);
+    assert_eq!((whole.status, &*whole.body), (200, "0123456789"));
 }
 
 #[test]

@@ -1,29 +1,29 @@
-//! `target = "static"`: files below a folder. Conditions and ranges are `http_serve`'s; which file it is, is ours: the
+//! `target = "static"`: files below a folder. Conditions and ranges are `tower_http`'s; which file it is, is ours: the
 //! kernel sees to it that no path and no symbolic link leads out of the folder (`openat2`).
 
 use std::{
-    fs::File,
-    io,
-    ops::Range,
-    os::unix::fs::{FileExt, MetadataExt},
-    path::Path,
+    fs::{File, Metadata},
+    future::{Ready, ready},
+    io::{self, Seek},
+    path::{Path, PathBuf},
     pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, stream};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use http_serve::{BoxError, Entity};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
 use hyper::body::{Body, Frame, SizeHint};
 use rustix::{
     fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2},
     io::Errno,
 };
-use tokio::task::spawn_blocking;
+use tokio::{
+    io::{AsyncRead, AsyncSeek, ReadBuf},
+    task::spawn_blocking,
+};
+use tower_http::services::fs::{self, Backend, ServeDir, ServeFileSystemResponseBody};
 
 use super::{
     BrokenOff, Held,
@@ -35,8 +35,6 @@ use crate::{
     route::Matched,
 };
 
-/// Read of a file at once.
-const PART_BYTES: u64 = 64 << 10;
 /// The kernel asks to try again where the folder changes meanwhile.
 const MAX_TRIES: usize = 4;
 /// What a folder is answered with.
@@ -53,22 +51,26 @@ pub(super) async fn answer(
     if parts.method != Method::GET && parts.method != Method::HEAD {
         return Err(Refusal::method_not_allowed("GET, HEAD"));
     }
+    let is_head = parts.method == Method::HEAD;
     let rest = matched.parameters.iter().rfind(|(name, _)| name == REST).map_or("", |(_, rest)| rest);
     let path = file_path(rest).ok_or_else(Refusal::not_found)?;
     let folder = folder.to_owned();
     let found = spawn_blocking(move || find(&folder, &path)).await.map_err(|_| Refusal::internal())?;
     let response = match found {
-        Ok(Found::File(file)) => http_serve::serve(file, &Request::from_parts(parts, ())),
-        Ok(Found::Folder) => return redirect(requested),
+        Ok(Some(file)) => serve(&file, &parts).await.map_err(|error| {
+            tracing::warn!(request = record.id(), %error, "a file cannot be served");
+            Refusal::internal()
+        })?,
+        Ok(None) => return redirect(requested),
         Err(error) => {
             tracing::debug!(request = record.id(), %error, "no file");
             return Err(Refusal::not_found());
         }
     };
-    Ok(response.map(|body| {
-        let left = body.size_hint().exact().unwrap_or_default();
-        AnswerBody::File(Box::new(FileBody { body: Box::pin(body), left, record: Rc::clone(record), held }))
-    }))
+    // The body does not know its size, and that of HEAD is empty.
+    let length = response.headers().get(header::CONTENT_LENGTH).filter(|_| !is_head);
+    let left = length.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or_default();
+    Ok(response.map(|body| AnswerBody::File(Box::new(FileBody { body, left, record: Rc::clone(record), held }))))
 }
 
 /// What the path of a request names below the folder; `None` for what is never there. Parts that begin with a dot are
@@ -103,12 +105,8 @@ fn percent_decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-enum Found {
-    File(Opened),
-    Folder,
-}
-
-fn find(folder: &Path, path: &str) -> io::Result<Found> {
+/// The file of that path; `None` where it is a folder.
+fn find(folder: &Path, path: &str) -> io::Result<Option<Opened>> {
     let folder = openat(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     // What waits for a writer must not wait.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -123,25 +121,51 @@ fn find(folder: &Path, path: &str) -> io::Result<Found> {
     let file = File::from(opened?);
     let metadata = file.metadata()?;
     if metadata.is_dir() {
-        return Ok(Found::Folder);
+        return Ok(None);
     }
     if !metadata.is_file() {
         return Err(io::Error::other("not a file"));
     }
-    // HTTP has no parts of a second: with them, a file would seem younger than its own `Last-Modified`.
-    let modified = UNIX_EPOCH + Duration::from_secs(u64::try_from(metadata.mtime()).unwrap_or_default());
-    let etag =
-        format!("\"{:x}-{:x}-{:x}.{:x}\"", metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec());
     let content_type = mime_guess::from_path(path).first_raw().unwrap_or("application/octet-stream");
     let is_text = content_type.starts_with("text/") || content_type.ends_with("javascript");
     let charset = if is_text { "; charset=utf-8" } else { "" };
-    Ok(Found::File(Opened {
-        file: Arc::new(file),
-        bytes: metadata.len(),
-        modified,
-        etag: HeaderValue::try_from(etag).ok(),
-        content_type: HeaderValue::try_from(format!("{content_type}{charset}")).ok(),
-    }))
+    let content_type = HeaderValue::try_from(format!("{content_type}{charset}")).ok();
+    Ok(Some(Opened { file: Arc::new(file), metadata, content_type }))
+}
+
+/// Answers with what the request asks for of a file: all, one range, or that it is unchanged (RFC 9110, sections 13 and
+/// 14).
+async fn serve(file: &Opened, parts: &Parts) -> io::Result<Response<ServeFileSystemResponseBody>> {
+    let mut service = ServeDir::with_backend("", file.clone())
+        .append_index_html_on_directories(false)
+        .ignore_multi_range_requests(true);
+    // Where the file lies is settled.
+    let mut request = Request::new(());
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = Uri::from_static("/file");
+    request.headers_mut().clone_from(&parts.headers);
+    let mut response = service.try_call(request.clone()).await?;
+    if response.status().is_success() || response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+        // The library does not look at it: a range of another version would be put together with what the client has.
+        if parts.headers.get(header::IF_RANGE).is_some_and(|version| !is_of_version(response.headers(), version)) {
+            request.headers_mut().remove(header::RANGE);
+            response = service.try_call(request).await?;
+        }
+    }
+    let has_content = response.status().is_success();
+    let headers = response.headers_mut();
+    if let Some(content_type) = file.content_type.as_ref().filter(|_| has_content) {
+        headers.insert(header::CONTENT_TYPE, content_type.clone());
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Kept, and asked about by its tag each time.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}
+
+/// Whether `If-Range` names this version. Only its tag does: two changes within a second have one date.
+fn is_of_version(headers: &HeaderMap, if_range: &HeaderValue) -> bool {
+    headers.get(header::ETAG) == Some(if_range)
 }
 
 /// Links of a page start at its folder, so the folder needs its slash.
@@ -158,63 +182,65 @@ fn redirect(requested: &Requested) -> Result<Response<AnswerBody>, Refusal> {
     Ok(response)
 }
 
-/// A file, as `http_serve` asks about it.
+/// A file that was found, as `tower_http` asks about it: whatever the path, it is this one.
+#[derive(Clone)]
 struct Opened {
     file: Arc<File>,
-    bytes: u64,
-    modified: SystemTime,
-    etag: Option<HeaderValue>,
+    metadata: Metadata,
     content_type: Option<HeaderValue>,
 }
 
-impl Entity for Opened {
-    type Error = BoxError;
-    type Data = Bytes;
+impl Backend for Opened {
+    type File = Reading;
+    type Metadata = Metadata;
+    type OpenFuture = Ready<io::Result<Reading>>;
+    type MetadataFuture = Ready<io::Result<Metadata>>;
 
-    fn len(&self) -> u64 {
-        self.bytes
+    fn open(&self, _path: PathBuf) -> Self::OpenFuture {
+        // Copies of a descriptor share their place.
+        let copy = (&*self.file).rewind().and_then(|()| self.file.try_clone());
+        ready(copy.map(|file| Reading { file: file.into(), metadata: self.metadata.clone() }))
     }
 
-    /// Reads on other threads: a disk may be slow, and a worker has others to serve.
-    fn get_range(&self, range: Range<u64>) -> Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send + Sync>> {
-        let state = (Arc::clone(&self.file), range);
-        Box::pin(stream::try_unfold(state, |(file, left)| async move {
-            if left.is_empty() {
-                return Ok(None);
-            }
-            let end = left.end.min(left.start + PART_BYTES);
-            let read = spawn_blocking(move || {
-                let mut part = vec![0; usize::try_from(end - left.start).unwrap_or_default()];
-                // A file that is shorter now breaks the answer off.
-                file.read_exact_at(&mut part, left.start)?;
-                io::Result::Ok((part, file))
-            });
-            let (part, file) = read.await.map_err(io::Error::other)??;
-            Ok(Some((part.into(), (file, end..left.end))))
-        }))
-    }
-
-    fn add_headers(&self, headers: &mut HeaderMap) {
-        if let Some(content_type) = &self.content_type {
-            headers.insert(header::CONTENT_TYPE, content_type.clone());
-        }
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        // Kept, and asked about by its tag each time.
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    }
-
-    fn etag(&self) -> Option<HeaderValue> {
-        self.etag.clone()
-    }
-
-    fn last_modified(&self) -> Option<SystemTime> {
-        Some(self.modified)
+    fn metadata(&self, _path: PathBuf) -> Self::MetadataFuture {
+        ready(Ok(self.metadata.clone()))
     }
 }
 
-/// A file, or ranges of it, on the way to the client.
+/// Reads on other threads: a disk may be slow, and a worker has others to serve.
+struct Reading {
+    file: tokio::fs::File,
+    metadata: Metadata,
+}
+
+impl fs::File for Reading {
+    type Metadata = Metadata;
+    type MetadataFuture<'a> = Ready<io::Result<Metadata>>;
+
+    fn metadata(&self) -> Self::MetadataFuture<'_> {
+        ready(Ok(self.metadata.clone()))
+    }
+}
+
+impl AsyncRead for Reading {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.file).poll_read(cx, into)
+    }
+}
+
+impl AsyncSeek for Reading {
+    fn start_seek(mut self: Pin<&mut Self>, position: io::SeekFrom) -> io::Result<()> {
+        Pin::new(&mut self.file).start_seek(position)
+    }
+
+    fn poll_complete(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        Pin::new(&mut self.file).poll_complete(cx)
+    }
+}
+
+/// A file, or a range of it, on the way to the client.
 pub(in crate::handshake) struct FileBody {
-    body: Pin<Box<http_serve::Body>>,
+    body: ServeFileSystemResponseBody,
     left: u64,
     record: Rc<Record>,
     held: Held,
@@ -226,10 +252,10 @@ impl Body for FileBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let this = self.get_mut();
-        let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) else { return Poll::Pending };
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else { return Poll::Pending };
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(|error| {
-                tracing::warn!(request = this.record.id(), error, "a file cannot be read to its end");
+                tracing::warn!(request = this.record.id(), %error, "a file cannot be read to its end");
                 BrokenOff
             })?;
             let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -17,13 +17,14 @@ const sockets = [];
 let said = 0;
 
 // Begins with polling, as Socket.IO does by itself, and waits for the upgrade.
-function open(url) {
-  const socket = require("socket.io-client").io(url, { forceNew: true, reconnection: false });
+function open(url, options) {
+  const socket = require("socket.io-client").io(url, { forceNew: true, reconnection: false, ...options });
   sockets.push(socket);
   socket.on("said", () => (said += 1));
   return new Promise((opened, failed) => {
     let first;
     socket.on("connect_error", failed);
+    socket.io.on("close", failed);
     socket.io.on("open", () => {
       first = socket.io.engine.transport.name;
       socket.io.engine.on("upgrade", (transport) => opened([first, transport.name]));
@@ -34,8 +35,15 @@ function open(url) {
 const ping = (socket, text) => new Promise((answered) => socket.emit("ping", text, answered));
 
 const commands = {
-  async open({ url, count }) {
-    const ways = await Promise.all(Array.from({ length: count }, () => open(url)));
+  // `keeps`: what leads a client back to its server, a "cookie" that it was given or a "query" of its own.
+  async open({ url, count, keeps }) {
+    const options = (at) => ({ withCredentials: keeps === "cookie", query: keeps === "query" ? { user: at } : {} });
+    let ways;
+    try {
+      ways = await Promise.all(Array.from({ length: count }, (_, at) => open(url, options(at))));
+    } catch (reason) {
+      return { lost: String(reason) };
+    }
     return { ways: [...new Set(ways.map((way) => way.join(" to ")))], open: ways.length };
   },
   async ping() {
