@@ -1,9 +1,14 @@
 //! The configurations of docs/migrating.md: what nginx does and what wsgate does with the same clients.
 
-use std::{fs, net::SocketAddr, path::Path, process::Command};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    process::Command,
+};
 
 use crate::support::{
-    Gateway, SOON, Setup,
+    Gateway, SOON, Setup, peer,
     process::Process,
     until,
     upstream::HandMade,
@@ -127,12 +132,48 @@ fn wsgate_does_the_same() {
     assert_eq!(seen(gateway.address()), EXPECTED);
 }
 
+/// What a client of the Envoy configuration sees, and one of another name.
+fn seen_by_name(address: SocketAddr) -> (String, u16) {
+    let mut wire = Wire::open_with(address, &wire::request("chat.example.com", "/chat/room")).0;
+    let greeting = wire.next_text();
+    wire.text("hello");
+    assert_eq!(wire.next_text(), "hello");
+    let refused = Wire::connect(address).ask(&wire::request("other.example.com", "/chat/room"));
+    (greeting, refused.status)
+}
+
+fn expected_by_name() -> (String, u16) {
+    ("chat /room chat.example.com 127.0.0.1".to_owned(), 404)
+}
+
 #[test]
-fn the_equivalent_of_the_envoy_configuration_runs() {
+fn what_envoy_does_is_what_the_page_says() {
+    let (servers, folder) = (Servers::start(), tempfile::tempdir().unwrap());
+    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut config = block("Envoy", "yaml");
+    for (on_the_page, here) in [
+        ("address: 0.0.0.0, port_value: 8080", listen),
+        ("address: chat.internal, port_value: 9001", servers.chat.address),
+    ] {
+        assert!(config.contains(on_the_page), "{on_the_page}");
+        config = config.replace(on_the_page, &format!("address: {}, port_value: {}", here.ip(), here.port()));
+    }
+    let file = folder.path().join("envoy.yaml");
+    fs::write(&file, config).unwrap();
+    let mut command = Command::new(peer::program("envoy"));
+    command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "--config-path"]).arg(file);
+    let _envoy = Process::start("envoy", &mut command);
+    until("envoy listens", SOON, || std::net::TcpStream::connect(listen).is_ok());
+    let (greeting, refused) = seen_by_name(listen);
+    // Of a client on the loopback it says the machine's own address.
+    let (greeting, forwarded_for) = greeting.rsplit_once(' ').unwrap();
+    assert!(forwarded_for.parse::<IpAddr>().is_ok(), "{forwarded_for}");
+    assert_eq!((format!("{greeting} 127.0.0.1"), refused), expected_by_name());
+}
+
+#[test]
+fn the_equivalent_of_the_envoy_configuration_does_the_same() {
     let servers = Servers::start();
     let gateway = started(&servers, "Envoy");
-    let mut wire = Wire::open_with(gateway.address(), &wire::request("chat.example.com", "/chat/room")).0;
-    assert_eq!(wire.next_text(), "chat /room chat.example.com 127.0.0.1");
-    let refused = Wire::connect(gateway.address()).ask(&wire::request("other.example.com", "/chat/room"));
-    assert_eq!(refused.status, 404);
+    assert_eq!(seen_by_name(gateway.address()), expected_by_name());
 }

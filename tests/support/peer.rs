@@ -51,6 +51,11 @@ pub(crate) fn python() -> PathBuf {
     installed("python/bin/python")
 }
 
+/// A program that came with the Python packages.
+pub(crate) fn program(name: &str) -> PathBuf {
+    installed(&format!("python/bin/{name}"))
+}
+
 fn installed(relative: &str) -> PathBuf {
     let path = target().join("tools").join(relative);
     assert!(path.exists(), "{} is missing; run `make test-tools`", path.display());
