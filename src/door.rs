@@ -143,6 +143,11 @@ impl Door {
         }
     }
 
+    /// A connection was closed because nothing that it said was a request.
+    pub fn unheard(&self, reason: &'static str) {
+        self.metrics.failed(reason);
+    }
+
     async fn pass(&self, mut stream: TcpStream, peer: SocketAddr) -> Result<(Transport, Visitor), NotEntered> {
         let mut visitor = Visitor {
             address: peer,

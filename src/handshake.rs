@@ -7,6 +7,7 @@ pub mod headers;
 mod client;
 mod answer;
 mod steps;
+mod ended;
 mod forwarded;
 mod identity;
 mod origin;
@@ -35,6 +36,7 @@ use self::{
     answer::AnswerBody,
     auth_request::AuthRequests,
     client::{ClientIo, Wire},
+    ended::no_head,
     forwarded::Source,
     headers::{content_length, end_to_end, for_filters, switching_protocols, to_upstream},
     origin::Origin,
@@ -107,13 +109,22 @@ impl Deref for Current {
 }
 
 /// Answers the requests of one connection. `held` is dropped when the connection is over, with or without a session.
-pub async fn serve<H: 'static>(context: Rc<Context>, transport: Transport, visitor: Visitor, held: Rc<H>) {
+/// Returns, for the counter, why something was no request.
+pub async fn serve<H: 'static>(
+    context: Rc<Context>,
+    transport: Transport,
+    visitor: Visitor,
+    held: Rc<H>,
+) -> Option<&'static str> {
     let (peer, visitor) = (visitor.address, Rc::new(visitor));
     let last_call = last_call(context.draining.clone());
     let wire = Wire::new(SessionLimits::default().send_timeout);
     let socket = ClientIo::new(transport, Arc::clone(&wire));
     let progress = Arc::clone(&wire.progress);
+    let asked = Rc::new(Cell::new(false));
+    let asks = Rc::clone(&asked);
     let service = service_fn(move |request: Request<Incoming>| {
+        asks.set(true);
         let handshake = Handshake {
             current: Rc::clone(&context.current.borrow()),
             context: Rc::clone(&context),
@@ -136,11 +147,7 @@ pub async fn serve<H: 'static>(context: Rc<Context>, transport: Transport, visit
             }
         }
     };
-    match progress.guard(connection).await {
-        Some(Ok(())) => {}
-        Some(Err(error)) => tracing::debug!(%peer, error = &error as &dyn std::error::Error, "no handshake"),
-        None => tracing::debug!(%peer, "the client does not read its answer"),
-    }
+    no_head(peer, progress.guard(connection).await, asked.get())
 }
 
 /// Returns when a drain goes on for so long that who has said nothing will not be waited for.

@@ -244,9 +244,9 @@ fn end(task: Option<JoinHandle<()>>) {
 }
 
 async fn serve(context: Rc<Context>, stream: tokio::net::TcpStream, peer: SocketAddr, door: Arc<Door>, place: Place) {
-    if let Some((transport, visitor)) = door.enter(stream, peer).await {
-        drop(door);
-        handshake::serve(context, transport, visitor, Rc::new(place)).await;
+    let Some((transport, visitor)) = door.enter(stream, peer).await else { return };
+    if let Some(reason) = handshake::serve(context, transport, visitor, Rc::new(place)).await {
+        door.unheard(reason);
     }
 }
 

@@ -7,6 +7,7 @@ mod support;
 mod activation;
 mod admin;
 mod admin_tokens;
+mod aftermath;
 mod auth_request;
 mod autobahn;
 mod balancing;

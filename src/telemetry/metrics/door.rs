@@ -18,7 +18,7 @@ impl DoorFamilies {
             failures_total: counters(
                 r,
                 "listener_failures_total",
-                "Connections closed before any request: no PROXY header, no TLS, no descriptors left.",
+                "Connections closed without a request: no PROXY header, no TLS, no head, no descriptors left.",
                 &["listener", "reason"],
             )?,
             handshake_duration_seconds: histograms(
@@ -65,7 +65,7 @@ pub struct DoorMetrics {
 }
 
 impl DoorMetrics {
-    /// Counts a connection that was closed before any request.
+    /// Counts a connection that was closed without a request.
     pub fn failed(&self, reason: &'static str) {
         self.failures_total.with_label_values(&[self.listener.as_str(), reason]).inc();
     }
