@@ -218,6 +218,19 @@ fn two_workers_fill_a_new_endpoint_until_all_are_even() {
 }
 
 #[test]
+fn an_endpoint_that_a_reload_adds_is_filled_until_all_are_even() {
+    let endpoints = [Manner::Good; 3].map(Endpoint::start);
+    let gateway = Gateway::start(&config(&[&endpoints[0], &endpoints[1]], ""));
+    let mut open: Vec<_> = (0..80).map(|_| Wire::open(gateway.address(), "/")).collect();
+    gateway.reload(&config(&endpoints.each_ref(), ""));
+    open.extend((0..40).map(|_| Wire::open(gateway.address(), "/")));
+    let opened = endpoints.each_ref().map(Endpoint::opened);
+    assert!(opened.iter().all(|count| (36..=44).contains(count)), "{opened:?}");
+    // Nobody was closed for it.
+    assert_eq!(gateway.metrics().sum("wsgate_connections", &[]), 120.0);
+}
+
+#[test]
 fn all_unhealthy_is_503_refused_is_502_and_too_slow_is_504() {
     let endpoint = Endpoint::start(Manner::Good);
     endpoint.healthy.store(false, Ordering::SeqCst);
