@@ -119,6 +119,7 @@ struct Gateway {
     drain: Arc<Drain>,
     reloads: Reloads,
     reloader: Reloader,
+    announcement: String,
     /// Admin and health servers, and what keeps keys up to date; they outlive the drain.
     servers: JoinSet<()>,
 }
@@ -163,9 +164,10 @@ impl Gateway {
         let readiness = readiness(&catalogue, &current, &drain);
         let lasts = Lasts { lasting, catalogue: Arc::clone(&catalogue), hub, workers, set_level };
         let (reloads, reloader) = reload::new(file, lasts, current);
+        let (announcement, servers) = (String::new(), JoinSet::new());
         let mut gateway =
-            Self { config, catalogue, readiness, listeners, drain, reloads, reloader, servers: JoinSet::new() };
-        gateway.announce(&admin, health.as_ref()).map_err(GatewayError::System)?;
+            Self { config, catalogue, readiness, listeners, drain, reloads, reloader, announcement, servers };
+        gateway.announcement = gateway.announcement(&admin, health.as_ref()).map_err(GatewayError::System)?;
         gateway.servers.spawn(sweep(limits));
         gateway.servers.spawn(token_keeper.keep());
         gateway.servers.spawn(Arc::clone(&revocations).sweep());
@@ -186,14 +188,15 @@ impl Gateway {
     }
 
     async fn serve(self, mut signals: Signals) -> Result<(), GatewayError> {
-        let Self { readiness, mut listeners, drain, reloads, mut reloader, mut servers, .. } = self;
+        let Self { readiness, mut listeners, drain, reloads, mut reloader, announcement, mut servers, .. } = self;
         listeners.accept(drain.workers()).map_err(GatewayError::System)?;
         let running = Arc::clone(&drain);
         servers.spawn(async move { running.run().await });
+        let followed = reload::follow(reloads, reloader.file()).map_err(GatewayError::System)?;
         readiness.started();
+        announce::say(announcement);
         service::ready("serving");
         servers.spawn(watchdog(Arc::clone(drain.workers())));
-        let followed = reload::follow(reloads, reloader.file()).map_err(GatewayError::System)?;
         let stop = tokio::select! {
             stop = signals.next() => stop,
             never = reloader.run(&mut listeners) => match never {},

@@ -347,7 +347,7 @@ fn every_attack_is_counted_and_leaves_the_gateway_as_it_was() {
         all_at_once(&door, attack.by_one);
     }
     gateway.wait_metric("wsgate_connections", &[], 1.0);
-    let (fds, rss_kib) = (gateway.fds(), gateway.rss_kib());
+    let (fds, rss_kib) = (gateway.settled_fds(), gateway.rss_kib());
     bystander.worst();
     for Attack { line, what, counted: (name, labels), by_one } in attacks() {
         let before = gateway.metrics().sum(name, &labels);
@@ -361,7 +361,7 @@ fn every_attack_is_counted_and_leaves_the_gateway_as_it_was() {
         assert_eq!(fresh.next_text(), "fresh");
         assert!(asked.elapsed() < Duration::from_secs(1), "line {line}: {what}: served after {:?}", asked.elapsed());
         drop(fresh);
-        until(&format!("line {line}: {what}: descriptors are back"), SOON, || gateway.fds() <= fds);
+        gateway.wait_fds(&format!("line {line}: {what}"), fds);
         let worst = bystander.worst();
         println!("figure: line {line}, {what}: the bystander waited {worst:?}, {} KiB", gateway.rss_kib());
         assert!(worst < UNNOTICED, "line {line}: {what}: the bystander waited {worst:?}");

@@ -358,7 +358,7 @@ fn a_hundred_reloads_under_load_lose_no_message() {
             })
         })
         .collect();
-    let before = (gateway.fds(), gateway.rss_kib());
+    let before = (gateway.settled_fds(), gateway.rss_kib());
     for round in 1..=RELOADS {
         let report = gateway.reload(&configured(round));
         assert_eq!(report["connections"]["echo"]["kept"].as_u64().unwrap_or_default() as usize, CLIENTS, "{report}");
@@ -367,7 +367,7 @@ fn a_hundred_reloads_under_load_lose_no_message() {
     let counts: Vec<u64> = clients.into_iter().map(|client| client.join().unwrap()).collect();
     println!("figure: {} messages during {RELOADS} reloads", counts.iter().sum::<u64>());
     gateway.wait_empty();
-    let after = (gateway.fds(), gateway.rss_kib());
+    let after = (gateway.settled_fds(), gateway.rss_kib());
     assert!(after.0 <= before.0 + 4 && after.1 < before.1 + (64 << 10), "{before:?} {after:?}");
     assert!(generation(&gateway) >= RELOADS as f64);
     // Generations that nobody has any more are gone.

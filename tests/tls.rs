@@ -189,7 +189,7 @@ fn what_is_no_modern_tls_is_refused() {
 fn a_stalled_handshake_is_closed_within_ten_seconds() {
     let authority = Authority::new();
     let gateway = start(&authority);
-    let before = gateway.fds();
+    let before = gateway.settled_fds();
     let begun = Instant::now();
     let mut stalled: Vec<Wire> = (0..20).map(|_| Wire::connect(gateway.address())).collect();
     for (index, wire) in stalled.iter_mut().enumerate() {
@@ -202,7 +202,7 @@ fn a_stalled_handshake_is_closed_within_ten_seconds() {
     let took = begun.elapsed();
     assert!((Duration::from_secs(9)..Duration::from_secs(20)).contains(&took), "{took:?}");
     gateway.wait_metric(FAILURES, &[("reason", "timeout")], 20.0);
-    until("the descriptors are back", SOON, || gateway.fds() <= before);
+    gateway.wait_fds("after the stalls", before);
 }
 
 #[test]

@@ -257,7 +257,7 @@ const SILENT: usize = 5_000;
 #[test]
 fn five_thousand_silent_connections_whose_tokens_end_together_are_closed_together() {
     let gateway = start(None, "", "");
-    let quiet = gateway.fds();
+    let quiet = gateway.settled_fds();
     let expires = now() + 20;
     let short = token(json!({ "exp": expires }));
     let request = {

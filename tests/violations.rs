@@ -12,7 +12,7 @@ use crate::support::{
 fn ends_with(code: u16, cases: &[(&str, Vec<u8>)]) {
     let gateway = Gateway::start(ECHO);
     let mut calm = Wire::open(gateway.address(), "/echo");
-    let before = gateway.fds();
+    let before = gateway.settled_fds();
     for (what, bytes) in cases {
         let mut wire = Wire::open(gateway.address(), "/echo");
         wire.write(bytes);
@@ -23,7 +23,7 @@ fn ends_with(code: u16, cases: &[(&str, Vec<u8>)]) {
     }
     let label = code.to_string();
     gateway.wait_metric("wsgate_closes_total", &[("code", &label), ("by", "gateway")], cases.len() as f64);
-    crate::support::until("file descriptors are given back", SOON, || gateway.fds() <= before);
+    gateway.wait_fds("after the violations", before);
 }
 
 fn masked(first_byte: u8, payload: &[u8]) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! What is said on stdout at the start.
+//! What is said on stdout once the gateway serves.
 
 use std::io::{self, Write};
 
@@ -11,8 +11,8 @@ use crate::{
 };
 
 impl Gateway {
-    /// Says on stdout what runs, in lines that scripts can read; the last is `ready`.
-    pub(super) fn announce(&self, admin: &TcpListener, health: Option<&TcpListener>) -> io::Result<()> {
+    /// What runs, in lines that scripts can read; the last is `ready`.
+    pub(super) fn announcement(&self, admin: &TcpListener, health: Option<&TcpListener>) -> io::Result<String> {
         let mut out = String::new();
         let mut line = |what: &str, text: &str| out.push_str(&format!("{what:<10}{text}\n"));
         line("wsgate", env!("CARGO_PKG_VERSION"));
@@ -49,9 +49,15 @@ impl Gateway {
             line("try", &format!("wsgate connect {url}{}", route.path.to_string().trim_end_matches('*')));
         }
         out.push_str("ready\n");
-        // A closed stdout is no reason not to serve.
-        let mut stdout = io::stdout().lock();
-        let _ = stdout.write_all(out.as_bytes()).and_then(|()| stdout.flush());
-        Ok(())
+        Ok(out)
     }
+}
+
+/// Says it on stdout. On a thread of its own: a pipe that nobody reads is no reason not to serve.
+pub(super) fn say(announcement: String) {
+    tokio::task::spawn_blocking(move || {
+        // Nor is one that is closed.
+        let mut stdout = io::stdout().lock();
+        let _ = stdout.write_all(announcement.as_bytes()).and_then(|()| stdout.flush());
+    });
 }

@@ -6,7 +6,7 @@ use std::{
     os::fd::AsRawFd,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -16,6 +16,8 @@ use super::{guests, http, metrics::Metrics, process::Process, wait::until};
 
 /// Compiling a guest and starting it, on a machine that compiles something else as well.
 const START: Duration = Duration::from_secs(60);
+/// Closing what a test has left behind.
+const FDS_BACK: Duration = Duration::from_secs(20);
 
 /// A folder being prepared for a gateway: `filters/` for guests, anything else beside it.
 pub(crate) struct Setup {
@@ -314,6 +316,39 @@ impl Gateway {
     /// Open file descriptors.
     pub(crate) fn fds(&self) -> usize {
         fs::read_dir(self.proc("fd")).unwrap().count()
+    }
+
+    /// The same once they stay as they are: what a gateway watches it opens on threads of its own, and what measures it
+    /// may have a connection that is still being closed.
+    pub(crate) fn settled_fds(&self) -> usize {
+        let deadline = Instant::now() + START;
+        let (mut fds, mut since) = (self.fds(), Instant::now());
+        while since.elapsed() < Duration::from_millis(500) {
+            assert!(Instant::now() < deadline, "the descriptors do not settle: {:#?}", self.descriptors());
+            std::thread::sleep(Duration::from_millis(10));
+            let now = self.fds();
+            if now != fds {
+                (fds, since) = (now, Instant::now());
+            }
+        }
+        fds
+    }
+
+    /// Waits until no more descriptors are open than that.
+    pub(crate) fn wait_fds(&self, what: &str, at_most: usize) {
+        let deadline = Instant::now() + FDS_BACK;
+        while self.fds() > at_most {
+            let open = || self.descriptors();
+            assert!(Instant::now() < deadline, "{what}: more than {at_most} descriptors: {:#?}", open());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// What each open descriptor is.
+    fn descriptors(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.proc("fd")).unwrap().flatten();
+        let named = |path: PathBuf| format!("{} -> {:?}", path.display(), fs::read_link(&path));
+        entries.map(|entry| named(entry.path())).collect()
     }
 
     pub(crate) fn terminate(&self) {
